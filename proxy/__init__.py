@@ -1,0 +1,3 @@
+"""Weighbridge: an OpenAI-compatible routing proxy with built-in measurement."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,120 @@
+"""Time, so that tests can hold it. Durations come from `now`, dates from `wall`; the two are never mixed.
+
+`Deadline` is the one timer of an exchange. It interrupts the task that serves the exchange, wherever it waits, and
+remembers why. Moving it later costs two assignments; the timer underneath is only re-armed when it fires early or
+when the new time lies before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> int:
+        """Monotonic nanoseconds."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+
+class RealClock:
+    __slots__ = ("now", "wall")
+
+    def __init__(self) -> None:
+        self.now: Callable[[], int] = time.perf_counter_ns
+        self.wall: Callable[[], float] = time.time
+
+
+class LoopClock:
+    """Reads the event loop's own time: under a loop with virtual time, so is this clock."""
+
+    __slots__ = ("_epoch", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, epoch: float = 1_700_000_000.0) -> None:
+        self._loop = loop
+        self._epoch = epoch
+
+    def now(self) -> int:
+        return round(self._loop.time() * 1e9)
+
+    def wall(self) -> float:
+        return self._epoch + self._loop.time()
+
+
+SECOND = 1_000_000_000
+
+
+class Deadline:
+    """Interrupts one task at a moment that may be moved; `reason` then says which limit it was.
+
+    Works as `asyncio.timeout` does: the task is cancelled, and whoever catches the `CancelledError` asks `taken()`
+    whether it was meant for this deadline. `interrupt` does the same at once, for a client that went away.
+    """
+
+    __slots__ = ("_armed_ns", "_at_ns", "_clock", "_handle", "_loop", "_name", "_task", "_total_ns", "reason")
+
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object], total_ns: int) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._task = task
+        self._total_ns = total_ns
+        self._at_ns = total_ns
+        self._armed_ns = 0
+        self._name = "total"
+        self._handle: asyncio.TimerHandle | None = None
+        self.reason: str | None = None
+
+    def limit(self, name: str, at_ns: int) -> None:
+        """From now on `name` ends at `at_ns` (or the total does, whichever comes first)."""
+        if at_ns >= self._total_ns:
+            at_ns, name = self._total_ns, "total"
+        self._name = name
+        self._at_ns = at_ns
+        if self._handle is None or at_ns < self._armed_ns:
+            self._arm(at_ns)
+
+    def remaining(self, now_ns: int) -> int:
+        """Nanoseconds until the total deadline."""
+        return self._total_ns - now_ns
+
+    def interrupt(self, reason: str) -> None:
+        if self.reason is None:
+            self.reason = reason
+            self._task.cancel()
+
+    def taken(self) -> str | None:
+        """The reason, if this deadline caused the `CancelledError` just caught; clears the task's cancellation."""
+        reason = self.reason
+        if reason is not None:
+            self.reason = None
+            self._task.uncancel()
+        return reason
+
+    def close(self) -> None:
+        """No interruption comes after this."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self.reason is None:
+            self.reason = "closed"
+
+    def _arm(self, at_ns: int) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed_ns = at_ns
+        self._handle = self._loop.call_later(max(0.0, (at_ns - self._clock.now()) / SECOND), self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self.reason is not None:
+            return
+        if self._clock.now() + 1_000_000 < self._at_ns:
+            self._arm(self._at_ns)
+        else:
+            self.interrupt(self._name)

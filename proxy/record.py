@@ -1,0 +1,202 @@
+"""What is known of one request: an `Exchange` with its `Attempt`s. The only thing that sinks ever see.
+
+Both are filled while the request runs and handed to the bus once, sealed; from then on nobody writes to them. They
+are plain slotted objects because one of each is made for every request. Times are monotonic nanoseconds, 0 where the
+moment never came.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from policies.verdict import Kind, Outcome
+from proxy.wire.chunk import Usage
+
+
+class Origin(StrEnum):
+    LIVE = "live"
+    SHADOW = "shadow"
+    BENCH = "bench"
+
+
+class Marks:
+    """The moments of an exchange or an attempt (monotonic nanoseconds; 0 = never).
+
+    `scheduled` is set by load generators alone. For an exchange, `received` is the last byte of the client's request
+    and `end` the last byte handed to the client; for an attempt, `received` is when it was begun and `end` when the
+    upstream's part was over.
+    """
+
+    __slots__ = ("end", "first_byte", "first_content", "headers", "last_content", "received", "scheduled", "sent")
+
+    def __init__(self, received: int = 0) -> None:
+        self.scheduled = 0
+        self.received = received
+        self.sent = 0
+        self.headers = 0
+        self.first_byte = 0
+        self.first_content = 0
+        self.last_content = 0
+        self.end = 0
+
+
+class Gaps:
+    """The pauses between content chunks of one stream, without keeping the chunks.
+
+    `counts[i]` counts gaps by size, four classes an octave (see `proxy.measure.timing.gap_bound`); `long` holds the
+    gaps over 500 ms exactly (ns, the first 64), because only those can be stalls.
+    """
+
+    __slots__ = ("chunks", "counts", "long", "max_ns")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.long: list[int] = []
+        self.max_ns = 0
+        self.chunks = 0
+
+    def add(self, gap_ns: int, more: int = 0) -> None:
+        """One gap, and `more` gaps of zero: chunks that came in the same read."""
+        counts = self.counts
+        if gap_ns < 8:
+            index = 0
+        else:
+            octave = gap_ns.bit_length()
+            index = octave * 4 + ((gap_ns >> (octave - 3)) & 3)
+        counts[index] = counts.get(index, 0) + 1
+        if more:
+            counts[0] = counts.get(0, 0) + more
+        if gap_ns > self.max_ns:
+            self.max_ns = gap_ns
+        if gap_ns > 500_000_000 and len(self.long) < 64:
+            self.long.append(gap_ns)
+
+
+class Attempt:
+    """One try at one target."""
+
+    __slots__ = (
+        "answer_bytes",
+        "cost_source",
+        "cost_usd",
+        "detail",
+        "finish_reason",
+        "gaps",
+        "kind",
+        "marks",
+        "model",
+        "no",
+        "outcome",
+        "provider",
+        "replayed",
+        "request_bytes",
+        "response_model",
+        "retry_after",
+        "status",
+        "target",
+        "upstream_id",
+        "usage",
+        "usage_source",
+        "wait_ns",
+    )
+
+    def __init__(self, no: int, target: str, provider: str, model: str, received: int) -> None:
+        self.no = no
+        """1, 2, ... within the exchange."""
+        self.target = target
+        self.provider = provider
+        self.model = model
+        """The model that was asked for upstream."""
+        self.response_model: str | None = None
+        self.upstream_id: str | None = None
+        """The provider's own request id."""
+        self.kind: Kind = Kind.OK
+        self.outcome: Outcome = Outcome.OK
+        self.status: int | None = None
+        """HTTP status of the upstream; None if it never answered."""
+        self.retry_after: float | None = None
+        self.detail = ""
+        self.marks = Marks(received)
+        self.gaps: Gaps | None = None
+        self.usage: Usage | None = None
+        self.usage_source: str | None = None
+        """`provider`, or None where nothing was reported."""
+        self.finish_reason: str | None = None
+        self.cost_usd: float | None = None
+        self.cost_source: str | None = None
+        self.request_bytes = 0
+        self.answer_bytes = 0
+        self.replayed = False
+        self.wait_ns = 0
+        """Deliberate pause before this attempt (back-off)."""
+
+
+class Decision(NamedTuple):
+    """Why the targets were tried in this order."""
+
+    policy: str
+    propensity: float
+    """Probability with which the first choice would come first, in [0, 1]."""
+    candidates: tuple[str, ...]
+    """The targets in the order of the plan."""
+    passed_over: tuple[tuple[str, str], ...] = ()
+    """(target, reason) for each that was not eligible."""
+
+
+class Exchange:
+    """One client request and its answer."""
+
+    __slots__ = (
+        "answer_bytes",
+        "at",
+        "attempts",
+        "decision",
+        "id",
+        "key",
+        "kind",
+        "marks",
+        "model",
+        "origin",
+        "outcome",
+        "parent_id",
+        "request_bytes",
+        "route",
+        "seq",
+        "status",
+        "stream",
+        "winner",
+    )
+
+    def __init__(self, id: str, at: float, received: int, origin: Origin = Origin.LIVE) -> None:
+        self.id = id
+        self.seq = 0
+        """Order of sealing within this process, from 1; set by the bus. The store's watermark counts these."""
+        self.at = at
+        """Wall time of arrival, seconds since the epoch (UTC)."""
+        self.origin = origin
+        self.parent_id: str | None = None
+        self.key: str | None = None
+        """Name of the client's key, never the key."""
+        self.route: str | None = None
+        """Route name, or None where the request named a target directly or nothing was found."""
+        self.model = ""
+        """The model name the client asked for, cut at 200 characters."""
+        self.stream = False
+        self.decision: Decision | None = None
+        self.attempts: list[Attempt] = []
+        self.winner: Attempt | None = None
+        """The attempt whose answer was sent on, whole or cut; None where none was."""
+        self.outcome: Outcome = Outcome.OK
+        self.kind: Kind = Kind.OK
+        self.status = 0
+        """HTTP status sent to the client; 0 if none was."""
+        self.marks = Marks(received)
+        self.request_bytes = 0
+        self.answer_bytes = 0
+
+
+class Sink(Protocol):
+    """Takes sealed exchanges on the event loop; must return at once and never raise."""
+
+    def accept(self, exchange: Exchange) -> None: ...
