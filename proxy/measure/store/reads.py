@@ -1,0 +1,133 @@
+"""Reads for the HTTP API, off the event loop. Other programs read the views (`docs/store.md`)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiosqlite
+import orjson
+
+from proxy.measure.store import faults
+from proxy.measure.store.schema import MARKS
+from proxy.measure.store.writer import StoreSink
+
+FILTERS: Mapping[str, str] = {
+    **{name: f"{name} = ?" for name in ("origin", "route", "target", "provider", "model", "key", "outcome")},
+    **{name: f"{name} = ?" for name in ("error_kind", "parent_id", "stream")},
+    "since": "at >= ?",
+    "until": "at < ?",
+}
+"""What `exchanges` can be narrowed by; `since` and `until` are ISO 8601 UTC texts as in the column `at`."""
+
+PAGE = 100
+_FLUSH_SECONDS = 1.0
+
+Json = dict[str, Any]
+
+
+class StoreUnavailable(Exception):
+    """The file cannot be read; the text says why and how to mend it."""
+
+
+class Reads:
+    """Opens the file for each call: a page is asked for a few times a second at most, and nothing is left open."""
+
+    def __init__(self, store: StoreSink) -> None:
+        self._store = store
+
+    async def exchange(self, id: str) -> Json | None:
+        """Everything about the newest exchange of that id, attempts and decision included; None if there is none.
+
+        `marks_ms` are milliseconds from the exchange's arrival, None where the moment never came. A record that was
+        just published is found: the writer is asked to commit first. Raises `StoreUnavailable`.
+        """
+        async with self._connection() as connection:
+            found = await self._exchange(connection, id)
+            if found is None and self._store.pending:
+                await self._flush()
+                found = await self._exchange(connection, id)
+            return found
+
+    async def exchanges(
+        self, limit: int = PAGE, before: int | None = None, filters: Mapping[str, str | int] | None = None
+    ) -> list[Json]:
+        """Rows of `v_exchanges`, newest first. `before` is the `record_no` of the last row of the page before.
+
+        Raises ValueError for a filter that is not in `FILTERS`, and `StoreUnavailable`.
+        """
+        filters = filters or {}
+        unknown = [name for name in filters if name not in FILTERS]
+        if unknown:
+            raise ValueError(f"cannot filter by {', '.join(unknown)}; known filters: {', '.join(FILTERS)}")
+        conditions = [FILTERS[name] for name in filters]
+        values: list[str | int] = [*filters.values()]
+        if before is not None:
+            conditions.append("record_no < ?")
+            values.append(before)
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        if self._store.pending:
+            await self._flush()
+        async with self._connection() as connection:
+            query = f"SELECT * FROM v_exchanges {where} ORDER BY record_no DESC LIMIT ?"  # noqa: S608
+            return [_exchange(row) for row in await connection.execute_fetchall(query, (*values, limit))]
+
+    async def _exchange(self, connection: aiosqlite.Connection, id: str) -> Json | None:
+        query = "SELECT * FROM v_exchanges WHERE id = ? ORDER BY record_no DESC LIMIT 1"
+        for row in await connection.execute_fetchall(query, (id,)):
+            exchange = _exchange(row)
+            break
+        else:
+            return None
+        n = exchange["record_no"]
+        (marks,) = await connection.execute_fetchall("SELECT * FROM exchanges WHERE n = ?", (n,))
+        exchange["marks_ms"] = _marks(marks, marks["received_ns"])
+        views = await connection.execute_fetchall("SELECT * FROM v_attempts WHERE record_no = ?", (n,))
+        tables = await connection.execute_fetchall("SELECT * FROM attempts WHERE exchange_n = ?", (n,))
+        raw = {row["attempt_no"]: row for row in tables}
+        exchange["attempts"] = [_attempt(view, raw[view["attempt_no"]], marks["received_ns"]) for view in views]
+        return exchange
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+        # Not `mode=ro`: a reader of a file in WAL mode must be able to create the shared memory beside it.
+        uri = f"{self._store.path.absolute().as_uri()}?mode=rw"
+        try:
+            async with aiosqlite.connect(uri, uri=True) as connection:
+                await connection.execute("PRAGMA query_only = 1")
+                connection.row_factory = aiosqlite.Row
+                yield connection
+        except sqlite3.Error as error:
+            raise StoreUnavailable(self._store.degraded or faults.reason(self._store.path, error)) from error
+
+    async def _flush(self) -> None:
+        if self._store.degraded is None:
+            await asyncio.to_thread(self._store.flush, _FLUSH_SECONDS)
+
+
+def _exchange(row: sqlite3.Row) -> Json:
+    exchange = _booleans(dict(row), "stream")
+    decision = exchange["decision"]
+    exchange["decision"] = orjson.loads(decision) if decision else None
+    return exchange
+
+
+def _attempt(view: sqlite3.Row, raw: sqlite3.Row, received_ns: int) -> Json:
+    attempt = _booleans(dict(view), "stream", "replayed", "winner")
+    attempt["gaps"] = orjson.loads(raw["gaps"]) if raw["gaps"] else None
+    attempt["marks_ms"] = _marks(raw, received_ns)
+    return attempt
+
+
+def _booleans(row: Json, *names: str) -> Json:
+    for name in names:
+        row[name] = bool(row[name])
+    return row
+
+
+def _marks(row: sqlite3.Row, received_ns: int) -> dict[str, float | None]:
+    moments = {mark: row[f"{mark}_ns"] for mark in MARKS}
+    return {mark: (ns - received_ns) / 1e6 if ns else None for mark, ns in moments.items()}

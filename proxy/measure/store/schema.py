@@ -1,0 +1,136 @@
+"""The SQLite file: tables, views and how one version becomes the next.
+
+The views are the public face (`docs/store.md`); the tables may change with any version. `PRAGMA user_version` holds the
+version. Exchanges are numbered by `n` in the order in which they were committed; attempts are clustered by it, so that
+both are appended to. Moments are kept raw (monotonic nanoseconds, 0 = never) beside the durations sealed from them by
+`proxy.measure.timing`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+MARKS = ("scheduled", "received", "sent", "headers", "first_byte", "first_content", "last_content", "end")
+_MARK_COLUMNS = ", ".join(f"{mark}_ns INTEGER NOT NULL" for mark in MARKS)
+
+_EXCHANGES = f"""
+CREATE TABLE exchanges (
+  n INTEGER PRIMARY KEY, id TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, origin TEXT NOT NULL,
+  parent_id TEXT, key TEXT, route TEXT, model TEXT NOT NULL, stream INTEGER NOT NULL, outcome TEXT NOT NULL,
+  error_kind TEXT, status INTEGER, policy TEXT, propensity REAL, decision TEXT, attempts INTEGER NOT NULL,
+  failovers INTEGER NOT NULL, winner_no INTEGER, last_no INTEGER, cost_usd REAL, cost_source TEXT,
+  request_bytes INTEGER NOT NULL, answer_bytes INTEGER NOT NULL,
+  ttft_ns INTEGER, e2e_ns INTEGER, overhead_ns INTEGER, {_MARK_COLUMNS}
+)"""
+
+_ATTEMPTS = f"""
+CREATE TABLE attempts (
+  exchange_n INTEGER NOT NULL, attempt_no INTEGER NOT NULL, target TEXT NOT NULL, provider TEXT NOT NULL,
+  model TEXT NOT NULL, response_model TEXT, upstream_id TEXT, outcome TEXT NOT NULL, error_kind TEXT, status INTEGER,
+  retry_after REAL, detail TEXT NOT NULL, replayed INTEGER NOT NULL, wait_ns INTEGER NOT NULL, finish_reason TEXT,
+  uncached_input_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, output_text_tokens INTEGER,
+  reasoning_tokens INTEGER, usage_source TEXT, cost_usd REAL, cost_source TEXT,
+  request_bytes INTEGER NOT NULL, answer_bytes INTEGER NOT NULL,
+  ttft_ns INTEGER, tpot_ns INTEGER, e2e_ns INTEGER, max_gap_ns INTEGER, stall_count INTEGER, stall_ns INTEGER,
+  chunks INTEGER, gaps TEXT, {_MARK_COLUMNS},
+  PRIMARY KEY (exchange_n, attempt_no)
+) WITHOUT ROWID"""
+
+MIGRATIONS: Sequence[Sequence[str]] = (
+    (
+        _EXCHANGES,
+        _ATTEMPTS,
+        "CREATE INDEX exchanges_id ON exchanges (id)",
+        "CREATE INDEX exchanges_at ON exchanges (at)",
+    ),
+)
+"""`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
+
+_TOKENS = """
+  {0}.uncached_input_tokens, {0}.cache_read_tokens, {0}.cache_write_tokens,
+  {0}.output_text_tokens, {0}.reasoning_tokens,
+  {0}.uncached_input_tokens + {0}.cache_read_tokens + {0}.cache_write_tokens AS input_tokens,
+  {0}.cache_read_tokens AS cached_tokens,
+  {0}.output_text_tokens + {0}.reasoning_tokens AS output_tokens,
+  {0}.usage_source"""
+
+VIEWS: Sequence[str] = (
+    "DROP VIEW IF EXISTS v_exchanges",
+    "DROP VIEW IF EXISTS v_attempts",
+    # w is the attempt whose answer was sent on, l the last one; an index look-up each, left out by SQLite when no
+    # column of theirs is asked for.
+    f"""
+CREATE VIEW v_exchanges AS SELECT
+  e.n AS record_no, e.id, e.seq, e.at, e.origin, e.parent_id, e.key, e.route,
+  coalesce(w.target, l.target) AS target, coalesce(w.provider, l.provider) AS provider,
+  e.model, w.response_model, e.outcome, e.error_kind, e.status, e.stream, w.finish_reason,
+  e.ttft_ns / 1e6 AS ttft_ms, w.tpot_ns / 1e6 AS tpot_ms, e.e2e_ns / 1e6 AS e2e_ms, w.max_gap_ns / 1e6 AS max_gap_ms,
+  w.stall_count, w.stall_ns / 1e6 AS stall_ms, e.overhead_ns / 1e6 AS overhead_ms,
+  {_TOKENS.format("w").strip()},
+  e.cost_usd, e.cost_source, e.attempts, e.failovers, e.winner_no, e.policy, e.propensity, e.decision,
+  e.request_bytes, e.answer_bytes
+FROM exchanges e
+LEFT JOIN attempts w ON w.exchange_n = e.n AND w.attempt_no = e.winner_no
+LEFT JOIN attempts l ON l.exchange_n = e.n AND l.attempt_no = e.last_no""",  # noqa: S608
+    f"""
+CREATE VIEW v_attempts AS SELECT
+  e.n AS record_no, e.id || '/' || a.attempt_no AS id, e.id AS exchange_id, a.attempt_no,
+  a.attempt_no IS e.winner_no AS winner, e.seq, e.at, e.origin, e.key, e.route,
+  a.target, a.provider, a.model, a.response_model, a.upstream_id, a.outcome, a.error_kind, a.status,
+  a.retry_after AS retry_after_s, a.detail, a.replayed, e.stream, a.finish_reason,
+  (a.received_ns - e.received_ns) / 1e6 AS begun_ms, a.wait_ns / 1e6 AS wait_ms,
+  a.ttft_ns / 1e6 AS ttft_ms, a.tpot_ns / 1e6 AS tpot_ms, a.e2e_ns / 1e6 AS e2e_ms, a.max_gap_ns / 1e6 AS max_gap_ms,
+  a.stall_count, a.stall_ns / 1e6 AS stall_ms, a.chunks,
+  {_TOKENS.format("a").strip()},
+  a.cost_usd, a.cost_source, a.request_bytes, a.answer_bytes
+FROM attempts a JOIN exchanges e ON e.n = a.exchange_n""",  # noqa: S608
+)
+
+APPLICATION_ID = 0x57656967
+"""In the file's header: tells it from another program's SQLite file."""
+
+
+class SchemaError(Exception):
+    """The file is not one this program may write; the text says why and how to mend it. Waiting does not help."""
+
+
+def version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Bring the file to the newest version, in one transaction; `connection` is in autocommit mode.
+
+    Raises `SchemaError` if the file was written by a newer version or belongs to another program, and `sqlite3.Error`
+    if it cannot be read or written.
+    """
+    if _checked_version(connection, len(migrations)) == len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Again, now that no other process can be doing the same.
+        for statements in migrations[_checked_version(connection, len(migrations)) :]:
+            for statement in statements:
+                connection.execute(statement)
+        for statement in VIEWS:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _checked_version(connection: sqlite3.Connection, newest: int) -> int:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise SchemaError("it is another program's database: name another file under `storage`")
+    found = version(connection)
+    if found > newest:
+        raise SchemaError(
+            f"it was written by a newer weighbridge (store version {found}, this one knows {newest}):"
+            " install the newer version, or name another file under `storage`"
+        )
+    return found
