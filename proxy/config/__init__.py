@@ -1,0 +1,40 @@
+"""Configuration: a file or the environment -> one frozen, validated `Config`, or every problem in it at once."""
+
+from proxy.config.load import find, from_environment, load, parse
+from proxy.config.model import (
+    Config,
+    Defaults,
+    FailoverOn,
+    Key,
+    Policy,
+    Provider,
+    Retries,
+    Route,
+    Server,
+    Target,
+    Timeouts,
+)
+from proxy.config.problems import ConfigError, Problem
+from proxy.config.values import KeyDigest, Secret
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Defaults",
+    "FailoverOn",
+    "Key",
+    "KeyDigest",
+    "Policy",
+    "Problem",
+    "Provider",
+    "Retries",
+    "Route",
+    "Secret",
+    "Server",
+    "Target",
+    "Timeouts",
+    "find",
+    "from_environment",
+    "load",
+    "parse",
+]

@@ -1,0 +1,373 @@
+"""The settings: one frozen model, which is at once what a file may say and what the program reads.
+
+Durations are seconds (float), sizes bytes (int). After `load` everything is resolved: a target holds the `params`,
+`force` and `timeouts` that apply to it, merged from defaults, route and target.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    Strict,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from proxy.config import known, values
+from proxy.config.problems import NotText, Wrong, did_you_mean
+from proxy.config.values import KeyDigest, Secret, kind_of
+
+POLICIES = ("ordered",)
+LATER_POLICIES = (
+    "weighted", "round_robin", "least_loaded", "fastest", "cheapest", "sticky", "conditional", "canary", "bandit",
+)  # fmt: skip
+
+
+class Later:
+    """Marks a setting that is promised, accepted in any shape and not active in this version: it only warns."""
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    raise NotText(f"should be text, not {kind_of(value)}")
+
+
+def _duration(value: object, info: ValidationInfo) -> float:
+    if info.context is None and isinstance(value, float):
+        return value
+    return values.duration(value)
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise Wrong("should be longer than 0")
+    return value
+
+
+def _size(value: object, info: ValidationInfo) -> int:
+    if info.context is None and isinstance(value, int):
+        return value
+    return values.size(value)
+
+
+def _not_empty(value: int) -> int:
+    if value <= 0:
+        raise Wrong("should be more than 0")
+    return value
+
+
+def _json(value: object) -> object:
+    """Refuse what cannot be sent as JSON."""
+    if isinstance(value, dict):
+        for part in value.values():
+            _json(part)
+    elif isinstance(value, list):
+        for part in value:
+            _json(part)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise Wrong("infinity and NaN cannot be sent as JSON")
+    elif value is not None and not isinstance(value, str | int):
+        raise Wrong(f"{kind_of(value)} cannot be sent as JSON", "write it as text, in quotes")
+    return value
+
+
+def _parameter(name: str) -> str:
+    if name in ("model", "messages", "stream"):
+        raise Wrong(f"{name!r} is the request's own and cannot be set here")
+    return name
+
+
+def _nothing(value: object) -> object:
+    """A section left empty (`keys:` and no more) is read as one left out."""
+    return {} if value is None else value
+
+
+def _at_least_one(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Not `min_length`: that also complains when every item was wrong.
+    if not value:
+        raise Wrong("should not be empty", "name at least one")
+    return value
+
+
+def _no_items(value: object) -> object:
+    return () if value is None else value
+
+
+def _target_text(value: str, info: ValidationInfo) -> str:
+    provider, _, model = value.partition("/")
+    if not provider or not model.strip():
+        raise Wrong(f"not provider/model: {value[:80]!r}", "write it as in openai/gpt-5-mini")
+    if info.context is not None:
+        known.check_provider(provider, info.context)
+    return value
+
+
+def _storage(value: str) -> str | None:
+    if value == "none":
+        return None
+    if value.startswith(("postgresql://", "postgres://")):
+        raise Wrong("Postgres is not available in this version", "available: sqlite:///path/of/file.db, none")
+    if not value.startswith("sqlite:///") or not value[10:].strip("/"):
+        raise Wrong(
+            f"not a store: {value[:80]!r}", "write sqlite:///weighbridge.db, sqlite:////absolute/path.db or none"
+        )
+    if any(character in value for character in "?#") or not value.isprintable():
+        raise Wrong("the path of the store holds ?, # or a control character")
+    return value
+
+
+def _state(value: str) -> str:
+    if value != "memory://":
+        raise Wrong(f"{value[:40]!r} is not available in this version", "available: memory://")
+    return value
+
+
+def _policy(value: object) -> object:
+    kind = value.get("kind") if isinstance(value, dict) else value
+    if not isinstance(kind, str) or kind in POLICIES:
+        return {"kind": kind} if isinstance(value, str) else value
+    available = f"available: {', '.join(POLICIES)}"
+    if kind in LATER_POLICIES or ":" in kind:
+        raise Wrong(f"the policy {kind!r} is not available in this version", available)
+    raise Wrong(f"unknown policy {kind!r}", did_you_mean(kind, (*POLICIES, *LATER_POLICIES)) or available)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["250ms", "30s", "1m30s"]})
+_SIZE_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["512KiB", "32MiB"]})
+Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
+Limit = Annotated[Duration, AfterValidator(_positive)]
+Size = Annotated[int, BeforeValidator(_size), AfterValidator(_not_empty), _SIZE_SCHEMA]
+Params = Annotated[
+    dict[Annotated[str, AfterValidator(_parameter)], Annotated[Any, AfterValidator(_json)]], BeforeValidator(_nothing)
+]
+NotYet = Annotated[Any, Later()]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Server(Section):
+    host: Text = Field(default="127.0.0.1", description="Address to listen on.")
+    port: Whole = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    admin_token: Secret | None = Field(default=None, description="Token for the live page and /api/*.")
+    direct: Literal["auto", "always", "never"] = Field(
+        default="auto", description="Whether provider/model may be asked for without a route."
+    )
+    metrics: Literal["open", "token"] = Field(default="open", description="Whether /metrics needs the admin token.")
+    drain: Duration = Field(default=30.0, description="How long running requests may take to finish at shutdown.")
+    body_limit: Size = Field(default=32 * 2**20, description="Largest request body.")
+
+
+class Provider(Section):
+    """`dialect`, `base_url`, `verbatim` and `usage_in_stream` of a known name come from its catalog row."""
+
+    dialect: Text = Field(default="openai", description="The API that it speaks.")
+    base_url: Annotated[Text, AfterValidator(known.base_url)] = Field(
+        description="What stands before /chat/completions; /v1 is added to an address without a path."
+    )
+    api_key: Secret | None = Field(default=None, description="Its key; null for a provider that needs none.")
+    api_keys: Annotated[tuple[Secret, ...], BeforeValidator(_no_items)] = Field(
+        default=(), description="Several keys, each with its own health and limits."
+    )
+    like: Text | None = Field(default=None, description="A known name whose row applies, for a second account.")
+    http: Literal["auto", "native", "httpx"] = Field(
+        default="auto", description="The HTTP client; auto takes httpx where an outbound proxy applies."
+    )
+    ca_file: Text | None = Field(default=None, description="PEM file of certificate authorities to trust instead.")
+    headers: Annotated[dict[Annotated[Text, AfterValidator(known.header_name)], Secret], BeforeValidator(_nothing)] = (
+        Field(default_factory=dict, description="Headers added to each request.")
+    )
+    usage_in_stream: Flag = Field(default=True, description="Whether it may be asked for usage in a stream.")
+    verbatim: Flag = Field(default=True, description="Whether its answers are passed on byte for byte.")
+    region: NotYet = Field(default=None, description="For dialects to come.")
+    project: NotYet = Field(default=None, description="For dialects to come.")
+    location: NotYet = Field(default=None, description="For dialects to come.")
+    api_version: NotYet = Field(default=None, description="For dialects to come.")
+    deployment: NotYet = Field(default=None, description="For dialects to come.")
+
+    @property
+    def credentials(self) -> tuple[Secret, ...]:
+        """Every key, in the order in which they are used; empty if the provider needs none."""
+        return self.api_keys if self.api_key is None else (self.api_key, *self.api_keys)
+
+
+class Timeouts(Section):
+    total: Limit = Field(default=600.0, description="The whole request, all attempts together.")
+    connect: Limit = Field(default=3.0, description="Opening a connection.")
+    ttft: Limit = Field(default=30.0, description="First content of a stream.")
+    ttft_reasoning: Limit = Field(default=120.0, description="The same for a reasoning model or request.")
+    stall: Limit = Field(default=20.0, description="Longest silence within a stream, after its first content.")
+    answer: Limit = Field(default=300.0, description="First byte of an answer that is not streamed.")
+    downstream: Limit = Field(default=60.0, description="A client that does not read its answer.")
+
+
+class Retries(Section):
+    per_target: Whole = Field(default=2, ge=1, le=10, description="Most tries at one target.")
+    per_request: Whole = Field(default=4, ge=1, le=100, description="Most tries in all.")
+
+
+class FailoverOn(Section):
+    context_length: Flag = Field(default=True, description="Try a target with a larger context window.")
+    content_filter: Flag = Field(default=False, description="Try another target when a content filter refused.")
+    bad_request: Flag = Field(default=False, description="Try another target when the request was called bad.")
+
+
+TimeoutsSection = Annotated[Timeouts, BeforeValidator(_nothing)]
+RetriesSection = Annotated[Retries, BeforeValidator(_nothing)]
+FailoverSection = Annotated[FailoverOn, BeforeValidator(_nothing)]
+
+
+class Defaults(Section):
+    """For every route, and for direct provider/model."""
+
+    retries: RetriesSection = Retries()
+    timeouts: TimeoutsSection = Timeouts()
+    failover_on: FailoverSection = FailoverOn()
+    params: Params = Field(default_factory=dict, description="Request parameters used where the request has none.")
+    force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
+    breaker: Flag = Field(default=True, description="Circuit breakers.")
+    hedge: NotYet = Field(default=None, description="A second attempt in parallel.")
+    unsupported: NotYet = Field(default=None, description="What becomes of parameters a target cannot take.")
+
+
+class Target(Section):
+    """Written as `provider/model`, or as a mapping with more to say."""
+
+    target: Annotated[Text, AfterValidator(_target_text)] = Field(description="provider/model")
+    name: Name | None = Field(default=None, description="A name for it in metrics and records.")
+    params: Params = Field(default_factory=dict, description="Request parameters used where the request has none.")
+    force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
+    weight: Number = Field(default=1.0, gt=0, description="Share of the requests, for policies that have shares.")
+    context_window: Whole | None = Field(default=None, gt=0, description="Tokens that fit; null where it is not known.")
+    timeouts: TimeoutsSection = Timeouts()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, dict | Target):
+            return value
+        return {"target": _text(value)}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+    @property
+    def provider(self) -> str:
+        return self.target.partition("/")[0]
+
+    @property
+    def model(self) -> str:
+        """What goes upstream as the model's name; may itself hold slashes."""
+        return self.target.partition("/")[2]
+
+    @property
+    def label(self) -> str:
+        """How metrics and records call it."""
+        return self.name or self.target
+
+
+class Policy(Section):
+    kind: Text = Field(default="ordered", description="How a target is chosen.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(POLICIES)}, handler(schema)]}
+
+
+class Route(Section):
+    """One model name that apps ask for. `*` is the route of all names that have none."""
+
+    policy: Annotated[Policy, BeforeValidator(_policy)] = Policy()
+    targets: Annotated[tuple[Target, ...], AfterValidator(_at_least_one)] = Field(description="Where requests go.")
+    aliases: Annotated[tuple[Name, ...], BeforeValidator(_no_items)] = Field(
+        default=(), description="Other names for it."
+    )
+    timeouts: TimeoutsSection = Timeouts()
+    retries: RetriesSection = Retries()
+    failover_on: FailoverSection = FailoverOn()
+    params: Params = Field(default_factory=dict, description="Request parameters used where the request has none.")
+    force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
+    breaker: Flag = Field(default=True, description="Circuit breakers.")
+    hedge: NotYet = Field(default=None, description="A second attempt in parallel.")
+    unsupported: NotYet = Field(default=None, description="What becomes of parameters a target cannot take.")
+    capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
+
+
+class Key(Section):
+    """One client that may call. Only a digest of its key is kept."""
+
+    name: Name = Field(description="Its name in records and metrics.")
+    key: KeyDigest = Field(description="The key that it sends as a bearer token.")
+    direct: Flag = Field(default=False, description="Whether it may ask for provider/model without a route.")
+    routes: NotYet = Field(default=None, description="Which routes it may ask for.")
+    rpm: NotYet = Field(default=None, description="Requests a minute.")
+    tpm: NotYet = Field(default=None, description="Tokens a minute.")
+    budget: NotYet = Field(default=None, description="Money it may spend.")
+    tags: NotYet = Field(default=None, description="Tags of its requests.")
+    capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
+    shadow: NotYet = Field(default=None, description="Whether its requests may be mirrored.")
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the key's bytes."""
+        return self.key.digest
+
+
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class Config(Section):
+    server: Annotated[Server, BeforeValidator(_nothing)] = Server()
+    storage: Annotated[str, BeforeValidator(_text), AfterValidator(_storage)] | None = Field(
+        default="sqlite:///weighbridge.db", description="Where records are kept; none keeps none."
+    )
+    state: Annotated[Text, AfterValidator(_state)] = Field(
+        default="memory://", description="Where routing state is kept."
+    )
+    providers: Annotated[dict[ProviderName, Provider], BeforeValidator(_nothing)] = Field(default_factory=dict)
+    defaults: Annotated[Defaults, BeforeValidator(_nothing)] = Defaults()
+    routes: Annotated[dict[Name, Route], BeforeValidator(_nothing)] = Field(default_factory=dict)
+    keys: Annotated[tuple[Key, ...], BeforeValidator(_no_items)] = Field(default=(), description="Who may call.")
+    shadow: NotYet = Field(default=None, description="Mirrored requests to a candidate.")
+    prices: NotYet = Field(default=None, description="USD per million tokens.")
+    capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
+
+    _source: str = PrivateAttr("")
+    _warnings: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def source(self) -> str:
+        """The file that it came from, or `environment`."""
+        return self._source
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was accepted but is not active, or is unwise; one line each."""
+        return self._warnings
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file of the records; None keeps no records."""
+        return Path(self.storage[len("sqlite:///") :]) if self.storage else None

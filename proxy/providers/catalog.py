@@ -1,0 +1,60 @@
+"""The provider names known without configuration. Data only: one row a provider.
+
+Sources are the providers' own API references as of November 2026; `base_url` is what stands before the dialect's own
+paths. Rows of a dialect that this version does not speak are listed too, so that a config that names one is told so
+instead of being told that the name is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+DIALECTS = ("openai",)
+"""The dialects that this version speaks."""
+
+
+class Row(NamedTuple):
+    base_url: str | None
+    """None: there is no address for all (it depends on the account or region)."""
+    variables: tuple[str, ...]
+    """Environment variables that customarily hold the key; the first one that is set is used."""
+    dialect: str = "openai"
+    key_required: bool = True
+    verbatim: bool = False
+    """Answers are passed on byte for byte; otherwise they are brought into OpenAI's strict shape."""
+    usage_in_stream: bool = True
+    """`stream_options: {include_usage: true}` may be sent. False: refused or ignored, or usage comes unasked."""
+
+
+CATALOG: dict[str, Row] = {
+    "openai": Row("https://api.openai.com/v1", ("OPENAI_API_KEY",), verbatim=True),
+    # Other dialects.
+    "azure": Row(None, ("AZURE_OPENAI_API_KEY",), dialect="azure"),
+    "anthropic": Row("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), dialect="anthropic"),
+    "gemini": Row("https://generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), dialect="gemini"),
+    "vertex": Row(None, (), dialect="vertex"),
+    "bedrock": Row(None, ("AWS_BEARER_TOKEN_BEDROCK",), dialect="bedrock"),
+    # Close to OpenAI's, but tool call ids, content lists and refused parameters need translation.
+    "mistral": Row("https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), dialect="mistral", usage_in_stream=False),
+    "cohere": Row("https://api.cohere.com", ("COHERE_API_KEY", "CO_API_KEY"), dialect="cohere"),
+    # The OpenAI-compatible family.
+    "groq": Row("https://api.groq.com/openai/v1", ("GROQ_API_KEY",)),
+    "deepseek": Row("https://api.deepseek.com", ("DEEPSEEK_API_KEY",)),
+    "qwen": Row("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", ("DASHSCOPE_API_KEY",)),
+    "xai": Row("https://api.x.ai/v1", ("XAI_API_KEY",)),
+    "together": Row("https://api.together.xyz/v1", ("TOGETHER_API_KEY",)),
+    "fireworks": Row("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",)),
+    # Usage stands on every chunk, unasked.
+    "perplexity": Row("https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), usage_in_stream=False),
+    "openrouter": Row("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)),
+    "tokenmix": Row("https://api.tokenmix.ai/v1", ("TOKENMIX_API_KEY",)),
+    "cerebras": Row("https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",)),
+    "moonshot": Row("https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",)),
+    "zai": Row("https://api.z.ai/api/paas/v4", ("ZAI_API_KEY",), usage_in_stream=False),
+    "huggingface": Row("https://router.huggingface.co/v1", ("HF_TOKEN",)),
+    # One's own servers, at their customary ports. The key is optional.
+    "vllm": Row("http://127.0.0.1:8000/v1", ("VLLM_API_KEY",), key_required=False, verbatim=True),
+    "llamacpp": Row("http://127.0.0.1:8080/v1", ("LLAMA_API_KEY",), key_required=False, verbatim=True),
+    "ollama": Row("http://127.0.0.1:11434/v1", ("OLLAMA_API_KEY",), key_required=False, verbatim=True),
+    "lmstudio": Row("http://127.0.0.1:1234/v1", ("LM_API_TOKEN",), key_required=False, verbatim=True),
+}
