@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -51,15 +51,30 @@ SECOND = 1_000_000_000
 
 
 class Deadline:
-    """Interrupts one task at a moment that may be moved; `reason` then says which limit it was.
+    """Interrupts one task at a moment that may be moved, and tells why.
 
     Works as `asyncio.timeout` does: the task is cancelled, and whoever catches the `CancelledError` asks `taken()`
-    whether it was meant for this deadline. `interrupt` does the same at once, for a client that went away.
+    whether it was meant for this deadline. `stop` does the same at once and for good: the client left, or the proxy
+    is shutting down; no later wait of this exchange is worth beginning then.
     """
 
-    __slots__ = ("_armed_ns", "_at_ns", "_clock", "_handle", "_loop", "_name", "_task", "_total_ns", "reason")
+    __slots__ = (
+        "_armed_ns",
+        "_at_ns",
+        "_clock",
+        "_closed",
+        "_handle",
+        "_loop",
+        "_name",
+        "_pending",
+        "_task",
+        "_total_ns",
+        "stopped",
+    )
 
-    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object], total_ns: int) -> None:
+    def __init__(
+        self, clock: Clock, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], total_ns: int
+    ) -> None:
         self._clock = clock
         self._loop = loop
         self._task = task
@@ -68,7 +83,14 @@ class Deadline:
         self._armed_ns = 0
         self._name = "total"
         self._handle: asyncio.TimerHandle | None = None
-        self.reason: str | None = None
+        self._pending: str | None = None
+        self._closed = False
+        self.stopped: str | None = None
+        """Why the exchange is over, if it was stopped from outside."""
+
+    def total(self, at_ns: int) -> None:
+        """Move the end of the whole exchange: known only when the route is."""
+        self._total_ns = at_ns
 
     def limit(self, name: str, at_ns: int) -> None:
         """From now on `name` ends at `at_ns` (or the total does, whichever comes first)."""
@@ -80,29 +102,30 @@ class Deadline:
             self._arm(at_ns)
 
     def remaining(self, now_ns: int) -> int:
-        """Nanoseconds until the total deadline."""
+        """Nanoseconds until the whole exchange must be over; negative when it should be."""
         return self._total_ns - now_ns
 
-    def interrupt(self, reason: str) -> None:
-        if self.reason is None:
-            self.reason = reason
-            self._task.cancel()
+    def stop(self, reason: str) -> None:
+        if self.stopped is None and not self._closed:
+            self.stopped = reason
+            if self._pending is None:
+                self._pending = reason
+                self._task.cancel()
 
     def taken(self) -> str | None:
         """The reason, if this deadline caused the `CancelledError` just caught; clears the task's cancellation."""
-        reason = self.reason
+        reason = self._pending
         if reason is not None:
-            self.reason = None
+            self._pending = None
             self._task.uncancel()
-        return reason
+        return self.stopped or reason
 
     def close(self) -> None:
         """No interruption comes after this."""
+        self._closed = True
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        if self.reason is None:
-            self.reason = "closed"
 
     def _arm(self, at_ns: int) -> None:
         if self._handle is not None:
@@ -112,9 +135,10 @@ class Deadline:
 
     def _fire(self) -> None:
         self._handle = None
-        if self.reason is not None:
+        if self._pending is not None:
             return
         if self._clock.now() + 1_000_000 < self._at_ns:
             self._arm(self._at_ns)
         else:
-            self.interrupt(self._name)
+            self._pending = self._name
+            self._task.cancel()

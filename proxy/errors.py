@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from policies.verdict import Kind
 
 _DETAIL_LIMIT = 2048
@@ -47,7 +50,12 @@ class TransportError(UpstreamError):
 
 
 class Refusal(Exception):
-    """The proxy itself says no; becomes an OpenAI error body. `message` tells how to mend it."""
+    """What the client is told instead of an answer; becomes an OpenAI error body. `message` tells how to mend it.
+
+    `retry_after` is in seconds. `should_retry` answers the official SDKs' question whether trying again helps (sent
+    as `x-should-retry`); None leaves them to their own rule by status. `body` is an upstream's error passed on
+    unchanged; `more` holds further members of the error object.
+    """
 
     def __init__(
         self,
@@ -58,6 +66,9 @@ class Refusal(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        should_retry: bool | None = None,
+        body: bytes | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -66,3 +77,6 @@ class Refusal(Exception):
         self.param = param
         self.code = code
         self.retry_after = retry_after
+        self.should_retry = should_retry
+        self.body = body
+        self.more = more or {}

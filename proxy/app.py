@@ -1,0 +1,109 @@
+"""The composition root: the only place where all the objects meet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from random import SystemRandom
+
+from proxy import __version__
+from proxy import config as settings
+from proxy.assemble import front, target_names
+from proxy.auth import Gate
+from proxy.clock import RealClock
+from proxy.endpoints import ChatCompletions, Receive, Scope, Send
+from proxy.engine import Engine
+from proxy.measure.bus import Bus
+from proxy.measure.looplag import LoopLag
+from proxy.measure.prometheus import Metrics
+from proxy.measure.store.reads import Reads
+from proxy.measure.store.writer import StoreSink
+from proxy.router import Router
+from proxy.transport.choose import Transports
+from proxy.web.site import Site
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """The ASGI application. Dispatches the measured endpoints itself and leaves the rest to Starlette."""
+
+    def __init__(self, config: settings.Config) -> None:
+        self.config = config
+        self._rng = SystemRandom()
+        self._transports = Transports()
+        self._front = front(config, self._transports.for_provider, self._rng)
+        targets, routes = target_names(config)
+        self.metrics = Metrics(targets, routes, version=__version__)
+        self.store = StoreSink.open(config.storage) if config.storage is not None else None
+        self.bus = Bus({"prometheus": self.metrics, **({"store": self.store} if self.store is not None else {})})
+        self.engine = Engine(RealClock(), self.bus, self._rng)
+        self.chat = ChatCompletions(self.engine, self._front)
+        self._lag = LoopLag()
+        self.metrics.watch(
+            inflight=lambda: len(self.engine.running), losses=self.bus.losses, store=self.store, lag=self._lag.take
+        )
+        self._site = Site(self, Reads(self.store) if self.store is not None else None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if scope["path"] == "/v1/chat/completions" and scope["method"] == "POST":
+                await self.chat(scope, receive, send)
+            else:
+                await self._site(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    @property
+    def gate(self) -> Gate:
+        return self._front.gate
+
+    @property
+    def router(self) -> Router:
+        return self._front.router
+
+    @property
+    def draining(self) -> bool:
+        return self.chat.draining
+
+    def degraded(self) -> list[str]:
+        """What does not work as it should, in words; serving goes on."""
+        reasons = []
+        if self.store is not None and self.store.degraded is not None:
+            reasons.append(f"records: {self.store.degraded}")
+        return reasons
+
+    def load(self, config: settings.Config) -> None:
+        """Serve a new config from the next request on; running ones keep the old."""
+        self._front = front(config, self._transports.for_provider, self._rng)
+        self.chat.front = self._front
+        self.metrics.allow(*target_names(config))
+        self.config = config
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new requests, let running ones finish for at most `seconds`, then end those that are left."""
+        self.chat.draining = True
+        until = time.monotonic() + seconds
+        while self.engine.running and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        if self.engine.running:
+            log.warning("%d requests did not finish within %.0f s and are cut", len(self.engine.running), seconds)
+            self.engine.drain()
+            await asyncio.sleep(0.1)
+
+    async def aclose(self) -> None:
+        """Write what is still to be written and close every connection."""
+        self._lag.stop()
+        await self._transports.aclose()
+        await self._site.aclose()
+        if self.store is not None and not await asyncio.to_thread(self.store.close):
+            log.error("some records could not be written before the end: %s", self.store.losses())
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._lag.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,125 @@
+"""From a validated config to the objects that serve it: targets, routes, access rules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from random import Random
+
+from policies import POLICIES
+from policies.retry import FailoverOn, Limits
+from proxy import config as settings
+from proxy.auth import Gate, Key, is_loopback
+from proxy.clock import SECOND
+from proxy.endpoints import Front
+from proxy.providers.base import Endpoint, Provider
+from proxy.providers.openai import OpenAI
+from proxy.router import Route, Router
+from proxy.transport.base import Transport
+from proxy.upstreams import Target, Timeouts
+
+DIALECTS: dict[str, Provider] = {"openai": OpenAI()}
+
+TransportFor = Callable[[settings.Provider], Transport]
+
+
+def front(config: settings.Config, transport_for: TransportFor, rng: Random) -> Front:
+    """Everything that a reload replaces."""
+    return Front(_gate(config), _router(config, transport_for, rng), config.server.body_limit)
+
+
+def target_names(config: settings.Config) -> tuple[list[str], dict[str, list[str]]]:
+    """Every configured target's name, and each route's, as they appear in records and metric labels."""
+    routes = {
+        name: [label for target in route.targets for label in _labels(config, target)]
+        for name, route in config.routes.items()
+    }
+    return sorted({label for labels in routes.values() for label in labels}), routes
+
+
+def _gate(config: settings.Config) -> Gate:
+    token = config.server.admin_token
+    return Gate(
+        [Key(key.name, key.digest, key.direct) for key in config.keys],
+        direct=config.server.direct,
+        admin_digest=hashlib.sha256(token.reveal().encode()).digest() if token is not None else None,
+        metrics_open=config.server.metrics == "open",
+        loopback=is_loopback(config.server.host),
+    )
+
+
+def _router(config: settings.Config, transport_for: TransportFor, rng: Random) -> Router:
+    routes, aliases = {}, {}
+    for name, route in config.routes.items():
+        targets = [made for target in route.targets for made in _targets(config, target, transport_for)]
+        kind = route.policy.kind
+        routes[name] = Route(
+            name,
+            targets,
+            POLICIES[kind](),
+            kind,
+            Limits(route.retries.per_target, route.retries.per_request),
+            FailoverOn(**route.failover_on.model_dump()),
+        )
+        aliases.update(dict.fromkeys(route.aliases, name))
+    defaults = config.defaults
+    limits = Limits(defaults.retries.per_target, defaults.retries.per_request)
+    failover_on = FailoverOn(**defaults.failover_on.model_dump())
+    policy = POLICIES["ordered"]()
+
+    def direct(targets: Sequence[Target]) -> Route:
+        return Route(None, targets, policy, "direct", limits, failover_on)
+
+    def make_direct(provider: str, model: str) -> Sequence[Target] | None:
+        if provider not in config.providers:
+            return None
+        target = settings.Target.model_construct(
+            target=f"{provider}/{model}",
+            name=None,
+            params=defaults.params,
+            force=defaults.force,
+            weight=1.0,
+            context_window=None,
+            timeouts=defaults.timeouts,
+        )
+        return _targets(config, target, transport_for)
+
+    return Router(routes, aliases, direct, make_direct, rng)
+
+
+def _labels(config: settings.Config, target: settings.Target) -> list[str]:
+    """One name for each credential: the same model under another key is another target."""
+    count = max(1, len(config.providers[target.provider].credentials))
+    return [target.label if number == 0 else f"{target.label}#{number + 1}" for number in range(count)]
+
+
+def _targets(config: settings.Config, target: settings.Target, transport_for: TransportFor) -> list[Target]:
+    provider = config.providers[target.provider]
+    endpoint = Endpoint(
+        provider=target.provider,
+        base_url=provider.base_url,
+        model=target.model,
+        verbatim=provider.verbatim,
+        usage_in_stream=provider.usage_in_stream,
+        params=target.params or None,
+        force=target.force or None,
+        headers=tuple((name, value.reveal()) for name, value in provider.headers.items()),
+    )
+    credentials = [credential.reveal() for credential in provider.credentials] or [None]
+    return [
+        Target(
+            label,
+            endpoint,
+            DIALECTS[provider.dialect],
+            transport_for(provider),
+            credential,
+            _timeouts(target.timeouts),
+            weight=target.weight,
+            context_window=target.context_window,
+        )
+        for label, credential in zip(_labels(config, target), credentials, strict=True)
+    ]
+
+
+def _timeouts(seconds: settings.Timeouts) -> Timeouts:
+    return Timeouts(**{name: round(value * SECOND) for name, value in seconds.model_dump().items()})

@@ -1,0 +1,289 @@
+"""One try at one target, end to end. Whatever happens, it leaves exactly one `Attempt`.
+
+`open` sends the request and waits for the commit point: the first event with content, or the whole of an answer that
+is not streamed. `more` goes on from there. Both raise `UpstreamError` for every failure of the upstream's side,
+deadlines included, and `Gone` when the client left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from policies.verdict import VERDICTS, Kind
+from proxy.clock import Clock, Deadline
+from proxy.errors import TransportError, UpstreamError
+from proxy.providers.base import Decoder
+from proxy.record import Attempt, Gaps
+from proxy.transport.base import Connection, Headers, Reply, UpstreamRequest
+from proxy.upstreams import Target
+from proxy.wire.chat import ChatRequest
+from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk
+
+ERROR_BODY_LIMIT = 64 * 1024
+"""Bytes of an upstream's error that are read; the rest says nothing more."""
+HELD_LIMIT = 256 * 1024
+"""Bytes held back before the commit point; an upstream that sends this much without content is not answering."""
+
+GONE = "gone"
+DRAIN = "drain"
+DOWNSTREAM = "downstream"
+
+
+class Gone(Exception):
+    """The client left, or no longer reads."""
+
+
+class Try:
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_content_ns",
+        "_deadline",
+        "_decoder",
+        "_failed",
+        "_reply",
+        "_stall_ns",
+        "ask",
+        "attempt",
+        "target",
+    )
+
+    def __init__(self, target: Target, ask: ChatRequest, attempt: Attempt, clock: Clock, deadline: Deadline) -> None:
+        self.target = target
+        self.ask = ask
+        self.attempt = attempt
+        self._clock = clock
+        self._deadline = deadline
+        self._decoder: Decoder = target.provider.decoder(ask)
+        self._connection: Connection | None = None
+        self._reply: Reply | None = None
+        self._content_ns = 0
+        self._stall_ns = target.timeouts.stall
+        self._failed: UpstreamError | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """Headers of the upstream's answer; none before it came."""
+        return self._reply.headers if self._reply is not None else ()
+
+    async def open(self, first_ns: int) -> list[Chunk]:
+        """Chunks up to the commit point. `first_ns`: how long the first content (or byte) may take, in ns."""
+        self.target.in_flight += 1
+        try:
+            return await self._open(first_ns)
+        except UpstreamError as error:
+            if error.kind is Kind.TRUNCATED:
+                # Nothing has been sent on yet: for the client this is no cut answer, it is none at all.
+                error.kind = Kind.MALFORMED
+            self._fail(error)
+            raise
+        except asyncio.CancelledError:
+            raise self._interrupted() from None
+        except BaseException:
+            self._fail(UpstreamError(Kind.INTERNAL, "attempt", "an unexpected fault of the proxy"))
+            raise
+
+    async def more(self) -> list[Chunk]:
+        """The next chunks of a stream; an empty list when it has ended well.
+
+        A failure waits until the chunks that came before it have been handed out.
+        """
+        if self._failed is not None:
+            raise self._failed
+        if self._decoder.ended:
+            self._succeed()
+            return []
+        try:
+            return await self._next()
+        except UpstreamError as error:
+            error = self._after_content(error)
+            pending, self._decoder.pending = self._decoder.pending, []
+            self._fail(error)
+            if pending:
+                self._failed = error
+                self._mark(pending, self._clock.now())
+                return pending
+            raise error from None
+        except asyncio.CancelledError:
+            raise self._interrupted() from None
+
+    def finish(self) -> None:
+        """The answer has been handed on whole."""
+        self._succeed()
+
+    def abandon(self, kind: Kind, detail: str) -> None:
+        """Ends a try that is still open, for a reason that is not the upstream's."""
+        self._fail(UpstreamError(kind, "downstream", detail))
+
+    async def _open(self, first_ns: int) -> list[Chunk]:
+        target, attempt, deadline, stream = self.target, self.attempt, self._deadline, self.ask.stream
+        body = target.provider.body(self.ask, target.endpoint)
+        attempt.request_bytes = len(body)
+        now = attempt.marks.received
+        connection = target.transport.idle(target.origin)
+        if connection is None:
+            deadline.limit("connect", now + target.timeouts.connect)
+            connection = await target.transport.connect(target.origin)
+            now = self._clock.now()
+        self._connection = connection
+        deadline.limit("first", now + first_ns)
+        self._reply = reply = await connection.send(UpstreamRequest(target.head(stream), body))
+        marks = attempt.marks
+        marks.sent = reply.sent_ns
+        marks.first_byte = marks.headers = reply.first_byte_ns
+        attempt.replayed = reply.replayed
+        attempt.status = reply.status
+        if reply.status != 200:
+            raise await self._refused(reply)
+        return await (self._first_content(reply) if stream else self._whole(reply))
+
+    async def _whole(self, reply: Reply) -> list[Chunk]:
+        feed = self._decoder.feed
+        while True:
+            data, at = await reply.read()
+            if not data:
+                break
+            self.attempt.answer_bytes += len(data)
+            feed(data)
+            self._deadline.limit("stall", at + self._stall_ns)
+        chunks = self._decoder.close()
+        marks = self.attempt.marks
+        marks.first_content = marks.last_content = at
+        return chunks
+
+    async def _first_content(self, reply: Reply) -> list[Chunk]:
+        held: list[Chunk] = []
+        size = 0
+        while True:
+            data, at = await reply.read()
+            chunks = self._decoder.feed(data) if data else self._decoder.close()
+            self.attempt.answer_bytes += len(data)
+            for chunk in chunks:
+                if chunk.kind == CONTENT or chunk.kind == FINISH:
+                    self._mark(chunks, at)
+                    held.extend(chunks)
+                    return held
+            if not data or self._decoder.ended:
+                raise UpstreamError(Kind.MALFORMED, "decoder", "a stream without content", status=200)
+            held.extend([chunk for chunk in chunks if chunk.kind != COMMENT])
+            size += sum([len(chunk.raw) for chunk in chunks if chunk.kind != COMMENT])
+            if size > HELD_LIMIT:
+                raise UpstreamError(Kind.MALFORMED, "decoder", "too many events without content", status=200)
+
+    async def _next(self) -> list[Chunk]:
+        reply = self._reply
+        assert reply is not None  # noqa: S101  (more() follows open())
+        while True:
+            data, at = await reply.read()
+            chunks = self._decoder.feed(data) if data else self._decoder.close()
+            self.attempt.answer_bytes += len(data)
+            if chunks:
+                self._mark(chunks, at)
+                return chunks
+            if not data:
+                return chunks
+
+    def _mark(self, chunks: list[Chunk], at: int) -> None:
+        """Times of content, and the stall deadline, which comments do not move."""
+        count = 0
+        for chunk in chunks:
+            if chunk.kind == CONTENT:
+                count += 1
+            elif chunk.kind == FINISH or chunk.kind == DONE:
+                self._content_ns = at
+        if not count:
+            if self._content_ns == at:
+                self._deadline.limit("stall", at + self._stall_ns)
+            return
+        marks = self.attempt.marks
+        gaps = self.attempt.gaps
+        if gaps is None:
+            gaps = self.attempt.gaps = Gaps()
+            marks.first_content = at
+            if count > 1:
+                gaps.add(0, count - 2)
+        else:
+            gaps.add(at - marks.last_content, count - 1)
+        gaps.chunks += count
+        marks.last_content = self._content_ns = at
+        self._deadline.limit("stall", at + self._stall_ns)
+
+    async def _refused(self, reply: Reply) -> UpstreamError:
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while size < ERROR_BODY_LIMIT:
+                data, _ = await reply.read()
+                if not data:
+                    break
+                parts.append(data)
+                size += len(data)
+        except TransportError:
+            pass  # the status has been seen; a body that breaks off adds nothing but its first part
+        self.attempt.answer_bytes = size
+        return self.target.provider.error(reply.status, reply.headers, b"".join(parts))
+
+    def _interrupted(self) -> BaseException:
+        """What a cancellation means, by who asked for it."""
+        reason = self._deadline.taken()
+        if reason is None:
+            self._fail(UpstreamError(Kind.INTERNAL, "attempt", "the proxy was stopped"))
+            return asyncio.CancelledError()
+        if reason in (GONE, DOWNSTREAM):
+            self._fail(UpstreamError(Kind.DOWNSTREAM_CLOSED, "downstream", reason))
+            return Gone(reason)
+        committed = self._content_ns > 0
+        if reason == "connect":
+            error = UpstreamError(Kind.CONNECT, "deadline", "no connection before the deadline")
+        elif reason == DRAIN:
+            error = UpstreamError(Kind.INTERNAL, DRAIN, "the proxy is shutting down")
+        elif committed:
+            error = UpstreamError(Kind.STALL, "deadline", f"no content before the {reason} deadline", status=200)
+        else:
+            error = UpstreamError(Kind.TIMEOUT, "deadline", f"no answer before the {reason} deadline")
+        self._fail(error)
+        return error
+
+    @staticmethod
+    def _after_content(error: UpstreamError) -> UpstreamError:
+        """Whatever breaks after content has left a cut answer; its own words stay in the detail."""
+        if error.kind in (Kind.TRUNCATED, Kind.STALL):
+            return error
+        return UpstreamError(Kind.TRUNCATED, error.source, f"{error.kind}: {error.detail}", status=error.status)
+
+    def _succeed(self) -> None:
+        attempt = self.attempt
+        if attempt.marks.end:
+            return
+        self._seal()
+        if self._reply is not None:
+            self._reply.release()
+
+    def _fail(self, error: UpstreamError) -> None:
+        attempt = self.attempt
+        if attempt.marks.end:
+            return
+        if isinstance(error, TransportError):
+            attempt.replayed = attempt.replayed or error.replayed
+        attempt.kind = error.kind
+        attempt.outcome = VERDICTS[error.kind].outcome
+        attempt.detail = error.detail
+        attempt.retry_after = error.retry_after
+        self._seal()
+        if self._reply is not None:
+            if attempt.status is not None and attempt.status != 200 and self._reply.complete:
+                self._reply.release()
+            else:
+                self._reply.abort()
+        elif self._connection is not None:
+            self._connection.discard()
+
+    def _seal(self) -> None:
+        attempt, decoder = self.attempt, self._decoder
+        self.target.in_flight -= 1
+        attempt.marks.end = self._clock.now()
+        attempt.response_model = decoder.model
+        attempt.finish_reason = decoder.finish_reason
+        attempt.usage = decoder.usage
+        if decoder.usage is not None:
+            attempt.usage_source = "provider"

@@ -1,0 +1,108 @@
+"""Who may call. Keys are held as SHA-256 digests, found by digest and compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from proxy.errors import Refusal
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Key(NamedTuple):
+    """A client's key as the config names it; the secret itself is not kept."""
+
+    name: str
+    digest: bytes
+    direct: bool
+    """May ask for `provider/model`."""
+
+
+def header(headers: Headers, name: bytes) -> bytes:
+    """The first header of that name (lower case); empty where there is none."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return b""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Gate:
+    """The access rules. Without keys (allowed on a loopback bind only) everybody may ask for everything.
+
+    `/` and `/api` are open on a loopback bind to requests that name a local host (so that a web page elsewhere
+    cannot reach them by rebinding its name), else they need the admin token.
+    """
+
+    def __init__(
+        self, keys: Sequence[Key], *, direct: str, admin_digest: bytes | None, metrics_open: bool, loopback: bool
+    ) -> None:
+        self._keys = {key.digest: key for key in keys}
+        self._direct = direct
+        self._admin = admin_digest
+        self._metrics_open = metrics_open
+        self._loopback = loopback
+
+    def client(self, headers: Headers) -> Key | None:
+        """The key that a request carries; None where no keys are configured. Raises `Refusal` (401)."""
+        if not self._keys:
+            return None
+        given = header(headers, b"authorization")
+        if given[:7].lower() == b"bearer ":
+            digest = hashlib.sha256(given[7:].strip()).digest()
+            key = self._keys.get(digest)
+            if key is not None and hmac.compare_digest(digest, key.digest):
+                return key
+            raise _denied("The API key is not known to this proxy. Use a key from `keys` in its config.")
+        raise _denied("No API key was given. Send `Authorization: Bearer KEY` with a key of this proxy.")
+
+    def may_go_direct(self, key: Key | None) -> bool:
+        """Whether this caller may name a `provider/model` that is no route."""
+        if self._direct == "auto":
+            return key is None or key.direct
+        return self._direct == "always"
+
+    def admin(self, headers: Headers) -> None:
+        """Raises `Refusal` (401, 403) unless the caller may look at records."""
+        if self._loopback and _names_local_host(header(headers, b"host")):
+            return
+        if self._admin is None:
+            raise Refusal(
+                403,
+                "The API and the live page need an admin token here. Set `server.admin_token` in the config.",
+                type="permission_error",
+                code="no_admin_token",
+            )
+        given = header(headers, b"authorization")
+        if given[:7].lower() == b"bearer " and hmac.compare_digest(
+            hashlib.sha256(given[7:].strip()).digest(), self._admin
+        ):
+            return
+        raise _denied("The admin token is missing or wrong. Send `Authorization: Bearer TOKEN`.")
+
+    def metrics(self, headers: Headers) -> None:
+        """Raises `Refusal` unless the caller may scrape."""
+        if not self._metrics_open:
+            self.admin(headers)
+
+
+def _names_local_host(host: bytes) -> bool:
+    name = host.decode("latin-1").lower()
+    return is_loopback(name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0])
+
+
+def _denied(message: str) -> Refusal:
+    return Refusal(401, message, code="invalid_api_key", should_retry=False)

@@ -1,0 +1,255 @@
+"""The measured endpoints, in raw ASGI: read the request, ask the engine, hand on the answer, seal the record.
+
+They stand before Starlette, which serves everything else, because its layers cost as much as all the rest of the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone
+from proxy.auth import Gate, header
+from proxy.engine import Engine, Run
+from proxy.errors import Refusal
+from proxy.failure import shutting_down
+from proxy.router import Router
+from proxy.wire.chat import ChatRequest
+from proxy.wire.render import error_object
+
+log = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+
+WATCH_AFTER = 0.02
+"""Seconds until a request is watched for its client leaving: a quick answer never pays for the watching."""
+BODY_IDLE = 30.0
+"""Seconds without a byte after which an unfinished request body is given up."""
+DISCARD_FACTOR = 8
+"""How much of a body that is too large is still read, in multiples of the limit, so that the client can read why."""
+
+_JSON = (b"content-type", b"application/json")
+_SSE = (b"content-type", b"text/event-stream; charset=utf-8")
+_FORWARDED = (b"openai-", b"x-ratelimit-")
+
+
+class Front:
+    """What the endpoints read of the configuration; replaced whole when the config is loaded anew."""
+
+    __slots__ = ("body_limit", "gate", "router")
+
+    def __init__(self, gate: Gate, router: Router, body_limit: int) -> None:
+        self.gate = gate
+        self.router = router
+        self.body_limit = body_limit
+
+
+class ChatCompletions:
+    """`POST /v1/chat/completions`."""
+
+    def __init__(self, engine: Engine, front: Front) -> None:
+        self.engine = engine
+        self.front = front
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (ASGI servers run an application in a task)
+        front = self.front
+        early: Refusal | Gone | None = None
+        body, key = b"", None
+        try:
+            if self.draining:
+                raise shutting_down()
+            key = front.gate.client(scope["headers"])
+            body = await _read_body(scope, receive, front.body_limit)
+        except (Refusal, Gone) as end:
+            early = end
+        run = self.engine.begin(loop, task)
+        watch = _Watch(loop, receive, run)
+        try:
+            if early is not None:
+                raise early
+            run.exchange.request_bytes = len(body)
+            run.exchange.key = key.name if key is not None else None
+            ask = ChatRequest.parse(body)
+            run.exchange.model = ask.model[:200]
+            run.exchange.stream = ask.stream
+            route = front.router.find(ask.model, front.gate.may_go_direct(key))
+            head = await run.commit(ask, front.router.plan(route, ask))
+            await self._answer(run, ask, head, send)
+        except Refusal as refusal:
+            await self._refuse(run, refusal, send)
+        except Gone:
+            run.gone()
+        except asyncio.CancelledError:
+            # While sending: the client left, reads too slowly, or the proxy stops. The server then cuts the connection.
+            reason = run.deadline.taken()
+            if reason is None:
+                raise
+            if reason == DRAIN:
+                run.fault()
+            else:
+                run.gone()
+        except Exception:
+            log.exception("request %s failed by a fault of the proxy", run.exchange.id)
+            await self._fault(run, send)
+        finally:
+            watch.close()
+            run.seal()
+
+    async def _answer(self, run: Run, ask: ChatRequest, head: bytes, send: Send) -> None:
+        exchange, deadline = run.exchange, run.deadline
+        if ask.stream:
+            headers = [_SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        else:
+            headers = [_JSON, (b"content-length", b"%d" % len(head))]
+        headers += _told(run)
+        reach = run.downstream_ns()
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        data = head
+        while True:
+            exchange.answer_bytes += len(data)
+            deadline.limit(DOWNSTREAM, self.engine.clock.now() + reach)
+            await send({"type": "http.response.body", "body": data, "more_body": not run.ended})
+            if deadline.stopped == GONE and not run.ended:
+                raise Gone(GONE)
+            if run.ended:
+                return
+            data = await run.next()
+
+    async def _refuse(self, run: Run, refusal: Refusal, send: Send) -> None:
+        run.refuse(refusal)
+        run.deadline.close()
+        await send_refusal(refusal, _told(run), send)
+
+    async def _fault(self, run: Run, send: Send) -> None:
+        """A fault of ours: an error body if nothing was sent yet; else the connection is cut, never ended cleanly."""
+        begun = run.exchange.status != 0
+        run.fault()
+        if begun:
+            raise RuntimeError("the answer was cut by a fault of the proxy")
+        refusal = Refusal(500, "The proxy failed; its log tells why.", type="api_error", code="internal_error")
+        await self._refuse(run, refusal, send)
+
+
+class _Watch:
+    """Stops the exchange when the client goes away. Waiting for that costs a task, so it begins a little later."""
+
+    __slots__ = ("_handle", "_loop", "_receive", "_run", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive, run: Run) -> None:
+        self._loop = loop
+        self._receive = receive
+        self._run = run
+        self._task: asyncio.Task[None] | None = None
+        self._handle = loop.call_later(WATCH_AFTER, self._begin)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._run.deadline.stop(GONE)
+
+    def close(self) -> None:
+        self._handle.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole request body. Raises `Refusal` (408, 413, 415) or `Gone`."""
+    headers = scope["headers"]
+    coding = header(headers, b"content-encoding")
+    if coding and coding.lower() != b"identity":
+        raise Refusal(
+            415,
+            f"The request body is compressed ({coding.decode('latin-1')[:40]}). Send it uncompressed.",
+            code="unsupported_content_encoding",
+        )
+    length = header(headers, b"content-length")
+    if length.isdigit() and int(length) > limit * DISCARD_FACTOR:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Gone("the client left before its request was whole")
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False) and len(body) <= limit:
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body", False):
+        try:
+            async with asyncio.timeout(BODY_IDLE):
+                message = await receive()
+        except TimeoutError:
+            raise Refusal(
+                408, f"The request body stopped coming for {BODY_IDLE:.0f} s.", code="request_timeout"
+            ) from None
+        if message["type"] == "http.disconnect":
+            raise Gone("the client left before its request was whole")
+        size += len(message.get("body", b""))
+        if size <= limit:
+            parts.append(message.get("body", b""))
+        elif size > limit * DISCARD_FACTOR:
+            break
+        else:
+            parts.clear()
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(
+        413,
+        f"The request body is larger than {limit} bytes. Send less, or raise `server.body_limit`.",
+        code="request_too_large",
+    )
+
+
+def _told(run: Run) -> list[tuple[bytes, bytes]]:
+    """The headers that tell what became of the request."""
+    exchange = run.exchange
+    headers = [(b"x-request-id", exchange.id.encode())]
+    if exchange.attempts:
+        last = exchange.attempts[-1]
+        overhead, upstream = run.spent_ms()
+        headers += [
+            (b"x-weighbridge-target", last.target.encode("ascii", "replace")),
+            (b"x-weighbridge-attempts", b"%d" % len(exchange.attempts)),
+            (b"x-weighbridge-overhead-ms", b"%.3f" % overhead),
+            (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (overhead, upstream)),
+        ]
+        headers += [(name, value) for name, value in run.upstream_headers() if name.startswith(_FORWARDED)]
+    return headers
+
+
+async def send_refusal(refusal: Refusal, extra: list[tuple[bytes, bytes]], send: Send) -> None:
+    """An OpenAI error body with the headers that official SDKs act upon."""
+    body = refusal.body
+    if body is None:
+        body = orjson.dumps(
+            error_object(refusal.message, type=refusal.type, param=refusal.param, code=refusal.code, **refusal.more)
+        )
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *extra]
+    if refusal.retry_after is not None:
+        # Whole seconds, rounded up: RFC 9110 knows no fractions. The SDKs read the milliseconds first.
+        headers.append((b"retry-after", b"%d" % -(-refusal.retry_after // 1)))
+        headers.append((b"retry-after-ms", b"%d" % (refusal.retry_after * 1000)))
+    if refusal.should_retry is not None:
+        headers.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
+    if refusal.status in (408, 413):
+        headers.append((b"connection", b"close"))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,246 @@
+"""One exchange: attempts until one commits, then its answer to the end, then one record. The same for every caller.
+
+The commit point is here and nowhere else: `Run.commit` returns when the first content (or a whole answer) is in hand.
+Before it, any failure worth another target goes to another target, and the client never knows. After it, the
+exchange can only finish, or end in an explicit error event without an end marker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from random import Random
+
+from policies.retry import Tries
+from policies.verdict import VERDICTS, Kind, Outcome
+from proxy.attempt import DRAIN, Gone, Try
+from proxy.clock import SECOND, Clock, Deadline
+from proxy.errors import Refusal, UpstreamError
+from proxy.failure import broken_off, exhausted
+from proxy.measure.bus import Bus
+from proxy.record import Attempt, Exchange, Origin
+from proxy.router import Plan
+from proxy.transport.base import Headers
+from proxy.upstreams import Target
+from proxy.wire.chat import ChatRequest
+from proxy.wire.chunk import DONE, Chunk
+from proxy.wire.render import stream_bytes
+
+_TOTAL = 600 * SECOND
+
+
+class Engine:
+    """Runs exchanges of one origin. Live and background traffic have an engine each, of this one class."""
+
+    def __init__(self, clock: Clock, bus: Bus, rng: Random, origin: Origin = Origin.LIVE) -> None:
+        self.clock = clock
+        self.bus = bus
+        self.rng = rng
+        self.origin = origin
+        self.running: set[Run] = set()
+
+    def begin(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object]) -> Run:
+        """A run for the current task, whose request has just been read whole."""
+        now = self.clock.now()
+        exchange = Exchange("req_" + os.urandom(12).hex(), self.clock.wall(), now, self.origin)
+        run = Run(self, exchange, Deadline(self.clock, loop, task, now + _TOTAL))
+        self.running.add(run)
+        return run
+
+    def drain(self) -> None:
+        """The time for finishing is over: every exchange still running ends now, and says so."""
+        for run in tuple(self.running):
+            run.deadline.stop(DRAIN)
+
+
+class Run:
+    """One exchange under way. `seal` must be called once, whatever happened."""
+
+    __slots__ = ("_engine", "_try", "_wants_usage", "deadline", "ended", "exchange", "upstream_ns")
+
+    def __init__(self, engine: Engine, exchange: Exchange, deadline: Deadline) -> None:
+        self._engine = engine
+        self.exchange = exchange
+        self.deadline = deadline
+        self._try: Try | None = None
+        self._wants_usage = False
+        self.ended = False
+        """The answer is over: `next` has nothing more."""
+        self.upstream_ns = 0
+        """Time spent waiting for upstreams or in deliberate pauses, up to the commit point."""
+
+    async def commit(self, ask: ChatRequest, plan: Plan) -> bytes:
+        """Tries targets until one answers; the first bytes for the client (all of them, if not streamed).
+
+        Raises `Refusal` when every target failed, `Gone` when the client left.
+        """
+        exchange, engine = self.exchange, self._engine
+        exchange.route = plan.route.name
+        exchange.decision = plan.decision
+        self._wants_usage = ask.wants_usage
+        received = exchange.marks.received
+        self.deadline.total(received + plan.targets[0].timeouts.total)
+        place, wait_ns, tries = 0, 0, None
+        while True:
+            now = engine.clock.now() if exchange.attempts else received
+            attempt = self._begin_attempt(plan.targets[place], now, wait_ns)
+            one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline)
+            left = len(plan.targets) if tries is None else max(1, tries.fresh)
+            try:
+                chunks = await one.open(_first(plan.targets[place], ask, self.deadline.remaining(now) // left))
+            except UpstreamError as error:
+                self._count(attempt)
+                if tries is None:
+                    tries = Tries(
+                        [target.context_window for target in plan.targets], plan.route.limits, plan.route.failover_on
+                    )
+                tries.begun(place, 2 if attempt.replayed else 1)
+                remaining = self.deadline.remaining(engine.clock.now()) / SECOND
+                step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng)
+                if step is None or self.deadline.stopped:
+                    raise self._exhausted(error) from None
+                place = step.target
+                wait_ns = await self._pause(step.delay) if step.delay else 0
+                continue
+            self._try = one
+            exchange.winner = attempt
+            self._count(attempt)
+            return self._head(ask, chunks)
+
+    async def next(self) -> bytes:
+        """The next bytes of a committed stream; `b""` when it is over. Raises `Gone`."""
+        one = self._try
+        assert one is not None  # noqa: S101  (next() follows commit())
+        while True:
+            try:
+                chunks = await one.more()
+            except UpstreamError as error:
+                self.ended = True
+                self._fail(error.kind)
+                return broken_off(error)
+            data = self._render(chunks)
+            if data or self.ended:
+                return data
+
+    def refuse(self, refusal: Refusal) -> None:
+        """No upstream was asked, or every one failed: the client gets an error."""
+        exchange = self.exchange
+        exchange.status = refusal.status
+        if exchange.kind is Kind.OK:
+            exchange.outcome = _refused_as(refusal.status)
+            exchange.kind = Kind.INTERNAL if refusal.status == 500 else Kind.BAD_REQUEST
+
+    def gone(self) -> None:
+        """The client left before it had its answer."""
+        if self._try is not None:
+            self._try.abandon(Kind.DOWNSTREAM_CLOSED, "the client closed the connection")
+        self._fail(Kind.DOWNSTREAM_CLOSED)
+
+    def fault(self) -> None:
+        """The proxy itself failed."""
+        if self._try is not None:
+            self._try.abandon(Kind.INTERNAL, "a fault of the proxy")
+        self._fail(Kind.INTERNAL)
+
+    def downstream_ns(self) -> int:
+        """How long the client may take to read what it is sent."""
+        assert self._try is not None  # noqa: S101
+        return self._try.target.timeouts.downstream
+
+    def upstream_headers(self) -> Headers:
+        """The headers of the answer that is being handed on."""
+        return self._try.headers if self._try is not None else ()
+
+    def spent_ms(self) -> tuple[float, float]:
+        """Milliseconds so far: in the proxy itself, and waiting for upstreams."""
+        so_far = self._engine.clock.now() - self.exchange.marks.received
+        return max(0, so_far - self.upstream_ns) / 1e6, self.upstream_ns / 1e6
+
+    def seal(self) -> None:
+        """Closes what is open and hands the record to the bus."""
+        exchange = self.exchange
+        self.deadline.close()
+        self._engine.running.discard(self)
+        if self._try is not None:
+            self._try.abandon(Kind.INTERNAL, "the proxy did not finish the exchange")
+        marks = exchange.marks
+        marks.end = self._engine.clock.now()
+        if exchange.attempts:
+            marks.sent = exchange.attempts[0].marks.sent
+        if exchange.winner is not None:
+            won = exchange.winner.marks
+            marks.headers, marks.first_byte = won.headers, won.first_byte
+            marks.first_content, marks.last_content = won.first_content, won.last_content
+        self._engine.bus.publish(exchange)
+
+    def _begin_attempt(self, target: Target, now: int, wait_ns: int) -> Attempt:
+        endpoint = target.endpoint
+        attempt = Attempt(len(self.exchange.attempts) + 1, target.name, endpoint.provider, endpoint.model, now)
+        attempt.wait_ns = wait_ns
+        self.exchange.attempts.append(attempt)
+        return attempt
+
+    def _head(self, ask: ChatRequest, chunks: list[Chunk]) -> bytes:
+        self.exchange.status = 200
+        if ask.stream:
+            return self._render(chunks)
+        assert self._try is not None  # noqa: S101
+        self._try.finish()
+        self.ended = True
+        return chunks[0].raw
+
+    def _render(self, chunks: list[Chunk]) -> bytes:
+        if not chunks:
+            self.ended = True
+            return b""
+        if chunks[-1].kind == DONE and self._try is not None:
+            self._try.finish()
+            self.ended = True
+        return stream_bytes(chunks, self._wants_usage)
+
+    def _count(self, attempt: Attempt) -> None:
+        marks = attempt.marks
+        until = marks.end or marks.first_content or self._engine.clock.now()
+        self.upstream_ns += until - (marks.sent or marks.received) + attempt.wait_ns
+
+    async def _pause(self, seconds: float) -> int:
+        """Waits before a further try; gives the time waited, in ns. Raises `Gone`, or `Refusal` at the end of time."""
+        begun = self._engine.clock.now()
+        self.deadline.limit("total", begun + _TOTAL)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            reason = self.deadline.taken()
+            if reason is None:
+                raise
+            if reason in ("total", DRAIN):
+                raise self._exhausted(UpstreamError(Kind.TIMEOUT, "deadline", reason)) from None
+            raise Gone(reason) from None
+        return self._engine.clock.now() - begun
+
+    def _exhausted(self, error: UpstreamError) -> Refusal:
+        self._fail(error.kind)
+        return exhausted(error, self.exchange.attempts)
+
+    def _fail(self, kind: Kind) -> None:
+        if self.exchange.kind is Kind.OK:
+            self.exchange.kind = kind
+            self.exchange.outcome = VERDICTS[kind].outcome
+
+
+def _first(target: Target, ask: ChatRequest, share_ns: int) -> int:
+    """How long this try may take to its first content (or byte): its own deadline, or its share of what is left."""
+    timeouts = target.timeouts
+    if not ask.stream:
+        return min(timeouts.answer, share_ns)
+    effort = ask.body.get("reasoning_effort")
+    reasoning = (effort is not None and effort != "none") or ask.body.get("reasoning") is not None
+    return min(timeouts.ttft_reasoning if reasoning else timeouts.ttft, share_ns)
+
+
+def _refused_as(status: int) -> Outcome:
+    if status == 429:
+        return Outcome.RATE_LIMITED
+    if status == 503:
+        return Outcome.NO_TARGET
+    return Outcome.CLIENT_ERROR if status < 500 else Outcome.INTERNAL_ERROR

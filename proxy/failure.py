@@ -1,0 +1,104 @@
+"""What the client is told when an answer could not be had, or broke off. Never the upstream's own text, but for the
+client's own faults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from policies.verdict import VERDICTS, Kind
+from proxy.attempt import DRAIN
+from proxy.errors import Refusal, UpstreamError
+from proxy.record import Attempt
+from proxy.wire.render import error_event
+
+_CLIENTS_FAULT = {Kind.BAD_REQUEST, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER}
+_KEPT = {500, 502, 503, 504}
+"""Statuses of a failing upstream that mean the same when we say them; others (529, 424, ...) become 503."""
+
+_WORDS: dict[Kind, tuple[str, str, str]] = {
+    Kind.CONNECT: ("api_error", "upstream_unreachable", "could not be reached"),
+    Kind.SERVER_ERROR: ("server_error", "upstream_error", "failed"),
+    Kind.TIMEOUT: ("timeout", "upstream_timeout", "did not answer in time"),
+    Kind.RATE_LIMIT: ("rate_limit_error", "rate_limit_exceeded", "is over its rate limit"),
+    Kind.QUOTA: ("insufficient_quota", "insufficient_quota", "has no credit left"),
+    Kind.AUTH: ("authentication_error", "upstream_auth", "refused the proxy's own credential"),
+    Kind.UNKNOWN_MODEL: ("invalid_request_error", "model_not_found", "does not have the model"),
+    Kind.BAD_REQUEST: ("invalid_request_error", "bad_request", "refused the request"),
+    Kind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded", "has too small a context window"),
+    Kind.CONTENT_FILTER: ("invalid_request_error", "content_filter", "filtered the content"),
+    Kind.MALFORMED: ("api_error", "upstream_bad_response", "sent something that is not an answer"),
+    Kind.TRUNCATED: ("api_error", "upstream_truncated", "broke off its answer"),
+    Kind.STALL: ("timeout", "upstream_stalled", "stopped in the middle of its answer"),
+    Kind.INTERNAL: ("api_error", "internal_error", "was not asked properly, by a fault of the proxy"),
+}
+"""Kind -> type and code of the error object, and what the last target did."""
+
+_HOPELESS = {Kind.AUTH, Kind.QUOTA, Kind.UNKNOWN_MODEL}
+"""Trying again does not help, whatever the status makes an SDK believe."""
+
+
+def exhausted(error: UpstreamError, attempts: Sequence[Attempt]) -> Refusal:
+    """Every target that was worth trying failed; `error` is the last one's."""
+    kind = error.kind
+    if error.source == DRAIN:
+        return shutting_down()
+    kind_type, code, did = _WORDS[kind]
+    status = VERDICTS[kind].status or (error.status or 502)
+    if kind is Kind.SERVER_ERROR and status not in _KEPT:
+        status = 503
+    waits = [attempt.retry_after for attempt in attempts if attempt.retry_after is not None]
+    listed = [{"target": one.target, "error": one.kind, "status": one.status} for one in attempts]
+    if kind in _CLIENTS_FAULT and error.body is not None:
+        return Refusal(status, "", body=_as_openai(error.body, kind_type, None if kind is Kind.BAD_REQUEST else code))
+    count = len({one.target for one in attempts})
+    lead = "The target" if count == 1 else f"All {count} targets failed; the last one"
+    times = f" ({len(attempts)} attempts)" if len(attempts) > 1 else ""
+    return Refusal(
+        status,
+        f"{lead}, {attempts[-1].target}, {did}{times}.",
+        type=kind_type,
+        code=code,
+        retry_after=min(waits) if waits and status in (429, 503) else None,
+        should_retry=False if kind in _HOPELESS else None,
+        more={"attempts": listed},
+    )
+
+
+def broken_off(error: UpstreamError) -> bytes:
+    """The event that ends a stream which can no longer be finished."""
+    kind_type, code, did = _WORDS[error.kind]
+    who = "The proxy is shutting down." if error.source == DRAIN else f"The upstream {did}."
+    return error_event(f"{who} What came before this is not the whole answer.", type=kind_type, code=code)
+
+
+def shutting_down() -> Refusal:
+    return Refusal(
+        503,
+        "The proxy is shutting down; send the request again in a moment.",
+        type="service_unavailable_error",
+        code="shutting_down",
+        retry_after=1.0,
+    )
+
+
+def _as_openai(body: bytes, kind_type: str, code: str | None) -> bytes:
+    """The upstream's error about the client's own fault: unchanged if it has OpenAI's form, else put into it."""
+    whole = orjson.loads(body)
+    if isinstance(whole, list) and whole:
+        whole = whole[0]
+    inner = whole.get("error", whole)
+    if isinstance(inner, dict) and inner is not whole and inner.keys() >= {"message", "type", "param", "code"}:
+        return body
+    known: dict[str, Any] = inner if isinstance(inner, dict) else {"message": inner}
+    message = known.get("message") or known.get("detail") or "The upstream refused the request."
+    put = {
+        **{key: value for key, value in known.items() if key != "object"},
+        "message": message if isinstance(message, str) else orjson.dumps(message).decode(),
+        "type": known.get("type") or kind_type,
+        "param": known.get("param"),
+        "code": known.get("code") if known.get("code") is not None else code,
+    }
+    return orjson.dumps({"error": put})

@@ -1,0 +1,87 @@
+"""What a dialect is: pure functions between our form and a provider's. No I/O, no clock, no randomness.
+
+A dialect builds the upstream request, decodes the bytes of the answer into chunks, and reads errors. It is given
+bytes and gives back values; who sends and who waits is not its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from proxy.errors import UpstreamError
+from proxy.wire.chat import ChatRequest
+from proxy.wire.chunk import Chunk, Usage
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Endpoint(NamedTuple):
+    """Where and how one target is reached, compiled from the config once."""
+
+    provider: str
+    base_url: str
+    """What stands before the dialect's own paths, without a trailing slash."""
+    model: str
+    """The model's name upstream."""
+    verbatim: bool = True
+    """The answer may reach the client byte for byte."""
+    usage_in_stream: bool = True
+    """`stream_options.include_usage` may be asked for."""
+    params: dict[str, Any] | None = None
+    """Values for what a request leaves out."""
+    force: dict[str, Any] | None = None
+    """Values that win over the request."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Call(NamedTuple):
+    """What to send: path (with query), headers without Host and Content-Length, body."""
+
+    path: str
+    headers: Headers
+    body: bytes
+
+
+class Decoder(Protocol):
+    """Reads one answer. The facts are whole once `close` has returned."""
+
+    model: str | None
+    """As the upstream reported it."""
+    finish_reason: str | None
+    usage: Usage | None
+    ended: bool
+    """The end marker has come: whatever follows is of no interest."""
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """The chunks that `data` completes, in order.
+
+        Raises `UpstreamError`: MALFORMED for what is no answer, or the kind of an error told inside the answer. The
+        chunks before the fault are then in `pending`.
+        """
+        ...
+
+    def close(self) -> list[Chunk]:
+        """The transport ended in good order. Raises `UpstreamError` where the answer did not."""
+        ...
+
+    pending: list[Chunk]
+    """Chunks decoded in the very call that raised."""
+
+
+class Provider(Protocol):
+    dialect: str
+
+    def headers(self, to: Endpoint, credential: str | None, stream: bool) -> Headers:
+        """The headers that stay the same from call to call."""
+        ...
+
+    def path(self, to: Endpoint, stream: bool) -> str: ...
+
+    def body(self, ask: ChatRequest, to: Endpoint) -> bytes: ...
+
+    def decoder(self, ask: ChatRequest) -> Decoder: ...
+
+    def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
+        """Classifies an answer with an error status: by body first, by status second."""
+        ...

@@ -1,0 +1,111 @@
+"""The targets: where each leads to, how it is spoken to, and what is under way there.
+
+The only mutable routing state. Policies see it as `Candidate` snapshots; nobody else changes it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from policies.base import Candidate
+from proxy.clock import SECOND
+from proxy.providers.base import Endpoint, Provider
+from proxy.transport.base import Head, Origin, Transport
+
+DIRECT_LIMIT = 1000
+"""Targets kept for direct `provider/model` requests; the least recently used goes first."""
+
+
+class Timeouts(NamedTuple):
+    """Deadlines of one target, in nanoseconds."""
+
+    total: int = 600 * SECOND
+    connect: int = 3 * SECOND
+    ttft: int = 30 * SECOND
+    """Request sent to first content, streamed."""
+    ttft_reasoning: int = 120 * SECOND
+    stall: int = 20 * SECOND
+    """Between two content events, or two reads of a body that is not streamed."""
+    answer: int = 300 * SECOND
+    """Request sent to first byte of an answer that is not streamed."""
+    downstream: int = 60 * SECOND
+    """A client that does not take what it is sent."""
+
+
+class Target:
+    """Provider, model, endpoint and key: one place to send a request to."""
+
+    __slots__ = (
+        "_heads",
+        "context_window",
+        "endpoint",
+        "in_flight",
+        "name",
+        "origin",
+        "provider",
+        "timeouts",
+        "transport",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        provider: Provider,
+        transport: Transport,
+        credential: str | None,
+        timeouts: Timeouts,
+        *,
+        weight: float = 1.0,
+        context_window: int | None = None,
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self.provider = provider
+        self.transport = transport
+        self.timeouts = timeouts
+        self.weight = weight
+        self.context_window = context_window
+        self.in_flight = 0
+        parts = urlsplit(endpoint.base_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.origin = Origin(parts.scheme, parts.hostname or "", port)
+        self._heads = tuple(
+            Head(
+                "POST",
+                parts.path.rstrip("/") + provider.path(endpoint, stream),
+                provider.headers(endpoint, credential, stream),
+            )
+            for stream in (False, True)
+        )
+
+    def head(self, stream: bool) -> Head:
+        return self._heads[stream]
+
+    def candidate(self) -> Candidate:
+        return Candidate(self.name, self.weight, self.in_flight, self.context_window)
+
+
+class DirectTargets:
+    """Targets made on demand for `provider/model` requests that name no route.
+
+    The client chooses the model's name, so what is kept is bounded.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], Sequence[Target]] = OrderedDict()
+
+    def get(self, provider: str, model: str) -> Sequence[Target] | None:
+        found = self._kept.get((provider, model))
+        if found is not None:
+            self._kept.move_to_end((provider, model))
+        return found
+
+    def keep(self, provider: str, model: str, targets: Sequence[Target]) -> None:
+        self._kept[provider, model] = targets
+        if len(self._kept) > DIRECT_LIMIT:
+            self._kept.popitem(last=False)

@@ -1,0 +1,158 @@
+"""Everything that is not on the hot path, served by Starlette: models, health, metrics, the record of one exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.auth import Gate
+from proxy.errors import Refusal
+from proxy.measure.prometheus import Metrics
+from proxy.measure.store.reads import Reads
+from proxy.measure.store.writer import StoreSink
+from proxy.wire.render import error_object
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_SERVED = "POST /v1/chat/completions, GET /v1/models, /healthz, /readyz, /metrics, /api/exchanges, /api/exchanges/{id}"
+_MOST = 1000
+
+
+class Names(Protocol):
+    @property
+    def public(self) -> Sequence[str]: ...
+
+
+class State(Protocol):
+    """What the pages read of the running application."""
+
+    metrics: Metrics
+    store: StoreSink | None
+
+    @property
+    def gate(self) -> Gate: ...
+    @property
+    def router(self) -> Names: ...
+    @property
+    def draining(self) -> bool: ...
+    def degraded(self) -> list[str]: ...
+
+
+class Site:
+    """An ASGI application."""
+
+    def __init__(self, state: State, reads: Reads | None) -> None:
+        self._state = state
+        self._reads = reads
+        self._started = int(time.time())
+        self._app = Starlette(
+            routes=[
+                Route("/v1/models", self._models),
+                Route("/v1/models/{id:path}", self._model),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
+                Route("/api/exchanges", self._exchanges),
+                Route("/api/exchanges/{id}", self._exchange),
+            ],
+            exception_handlers={Refusal: _on_refusal, HTTPException: _on_http},
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+
+    async def aclose(self) -> None:
+        if self._reads is not None:
+            await self._reads.aclose()
+
+    async def _models(self, request: Request) -> Response:
+        self._state.gate.client(request.headers.raw)
+        listed = [self._model_object(name) for name in self._state.router.public]
+        return _json({"object": "list", "data": listed})
+
+    async def _model(self, request: Request) -> Response:
+        self._state.gate.client(request.headers.raw)
+        name = request.path_params["id"]
+        if name not in self._state.router.public:
+            raise Refusal(
+                404,
+                f"The model `{name[:200]}` does not exist. GET /v1/models lists what there is.",
+                param="model",
+                code="model_not_found",
+            )
+        return _json(self._model_object(name))
+
+    def _model_object(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "weighbridge"}
+
+    async def _healthz(self, request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def _readyz(self, request: Request) -> Response:
+        state = self._state
+        body: dict[str, Any] = {
+            "status": "draining" if state.draining else "ready",
+            "degraded": state.degraded(),
+        }
+        if state.store is not None:
+            body["store"] = {"committed": state.store.committed.seq, "pending": state.store.pending}
+        return _json(body, 503 if state.draining else 200)
+
+    async def _metrics(self, request: Request) -> Response:
+        self._state.gate.metrics(request.headers.raw)
+        # In a thread: rendering thousands of series would hold up every stream meanwhile.
+        accept = request.headers.get("accept", "")
+        body, content_type = await asyncio.to_thread(self._state.metrics.render, accept)
+        return Response(body, media_type=None, headers={"content-type": content_type})
+
+    async def _exchanges(self, request: Request) -> Response:
+        reads = self._open(request)
+        query = request.query_params
+        limit = query.get("limit", "50")
+        if not limit.isdecimal() or not 1 <= int(limit) <= _MOST:
+            raise Refusal(400, f"`limit` must be a number from 1 to {_MOST}.", param="limit")
+        filters = {name: query[name] for name in ("route", "target", "outcome", "origin", "key") if name in query}
+        return _json({"exchanges": await reads.exchanges(int(limit), before=query.get("before"), filters=filters)})
+
+    async def _exchange(self, request: Request) -> Response:
+        found = await self._open(request).exchange(request.path_params["id"])
+        if found is None:
+            raise Refusal(404, "No exchange with this id is in the store.", param="id", code="not_found")
+        return _json(found)
+
+    def _open(self, request: Request) -> Reads:
+        self._state.gate.admin(request.headers.raw)
+        if self._reads is None:
+            raise Refusal(404, "This proxy keeps no records: `storage` is none.", code="no_store")
+        return self._reads
+
+
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)  # noqa: S101  (registered for it)
+    body = error_object(error.message, type=error.type, param=error.param, code=error.code)
+    return _json(body, error.status, {"www-authenticate": "Bearer"} if error.status == 401 else None)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    asked = f"{request.method} {request.url.path[:200]}"
+    if error.status_code == 405:
+        message, code = f"{asked}: this method is not served here.", "method_not_allowed"
+    else:
+        message, code = f"{asked} is not served. There is: {_SERVED}.", "unknown_url"
+    return _json(
+        error_object(message, type="invalid_request_error", code=code), error.status_code, dict(error.headers or {})
+    )

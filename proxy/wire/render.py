@@ -1,0 +1,49 @@
+"""From the canonical form to the client's bytes: chunks, errors, the end marker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from proxy.wire.chunk import DONE, USAGE, Chunk
+
+END = b"data: [DONE]\n\n"
+
+
+def error_object(
+    message: str, *, type: str, param: str | None = None, code: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """OpenAI's error body: all four members, always."""
+    return {"error": {"message": message, "type": type, "param": param, "code": code, **more}}
+
+
+def error_event(message: str, *, type: str, code: str | None) -> bytes:
+    """The error inside a stream, after content: official SDKs raise on it. No end marker follows it."""
+    return b"data: %s\n\n" % orjson.dumps(error_object(message, type=type, code=code))
+
+
+def stream_bytes(chunks: Iterable[Chunk], wants_usage: bool) -> bytes:
+    """Events for the client. Usage that only the proxy asked for is taken out again."""
+    if wants_usage:
+        return b"".join([chunk.raw for chunk in chunks])
+    return b"".join([without_usage(chunk) if chunk.usage_key else chunk.raw for chunk in chunks])
+
+
+def without_usage(chunk: Chunk) -> bytes:
+    """The event as it would be, had nobody asked for usage: no usage-only event, no `usage` member elsewhere."""
+    body = chunk.body
+    if chunk.kind == USAGE or body is None:
+        return b""
+    raw = chunk.raw
+    if body["usage"] is None and raw.count(b'"usage"') == 1:
+        # OpenAI writes it last; inside a JSON string the quotes would be escaped, so this is the member itself.
+        for spelling in (b',"usage":null', b', "usage": null'):
+            if spelling in raw:
+                return raw.replace(spelling, b"", 1)
+    return b"data: %s\n\n" % orjson.dumps({key: value for key, value in body.items() if key != "usage"})
+
+
+def last_is_end(chunks: Sequence[Chunk]) -> bool:
+    return bool(chunks) and chunks[-1].kind == DONE
