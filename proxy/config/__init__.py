@@ -15,6 +15,7 @@ from proxy.config.model import (
     Timeouts,
 )
 from proxy.config.problems import ConfigError, Problem
+from proxy.config.schema import json_schema
 from proxy.config.values import KeyDigest, Secret
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Timeouts",
     "find",
     "from_environment",
+    "json_schema",
     "load",
     "parse",
 ]

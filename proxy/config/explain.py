@@ -54,8 +54,9 @@ def _words(details: ErrorDetails, loc: Sequence[str | int]) -> tuple[str, str | 
         return "unknown setting", did_you_mean(str(loc[-1]), settings) or f"known: {', '.join(settings)}"
     if kind == "missing":
         if loc[:1] == ["providers"] and loc[2:] == ["base_url"]:
-            near = did_you_mean(str(loc[1]), CATALOG)
-            return f"is missing, and {loc[1]!r} is no name known by itself", near
+            if loc[1] in CATALOG:
+                return f"is missing: this dialect of {loc[1]!r} has no built-in address", None
+            return f"is missing, and {loc[1]!r} is no name known by itself", did_you_mean(str(loc[1]), CATALOG)
         return "is missing", None
     if kind in _SHOULD_BE:
         return f"should be {_SHOULD_BE[kind]}, not {kind_of(value)}", _wrapped(kind, value)

@@ -117,6 +117,23 @@ def _target_text(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _ca_file(value: str, info: ValidationInfo) -> str:
+    if info.context is None:
+        return value
+    path = info.context.folder / value
+    if not path.is_file():
+        raise Wrong(f"there is no such file: {path}", "the path is relative to the config file")
+    return str(path)
+
+
+def _headers(value: dict[str, Secret]) -> dict[str, Secret]:
+    seen: dict[str, str] = {}
+    for name in value:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise Wrong(f"{other!r} and {name!r} are one header", "keep one of them")
+    return value
+
+
 def _storage(value: str) -> str | None:
     if value == "none":
         return None
@@ -194,7 +211,9 @@ class Provider(Section):
     http: Literal["auto", "native", "httpx"] = Field(
         default="auto", description="The HTTP client; auto takes httpx where an outbound proxy applies."
     )
-    ca_file: Text | None = Field(default=None, description="PEM file of certificate authorities to trust instead.")
+    ca_file: Annotated[Text, AfterValidator(_ca_file)] | None = Field(
+        default=None, description="PEM file of certificate authorities to trust instead."
+    )
     headers: Annotated[dict[Annotated[Text, AfterValidator(known.header_name)], Secret], BeforeValidator(_nothing)] = (
         Field(default_factory=dict, description="Headers added to each request.")
     )
@@ -205,6 +224,13 @@ class Provider(Section):
     location: NotYet = Field(default=None, description="For dialects to come.")
     api_version: NotYet = Field(default=None, description="For dialects to come.")
     deployment: NotYet = Field(default=None, description="For dialects to come.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        # A known name needs nothing, not even an address, and may stand with nothing behind it.
+        written = handler.resolve_ref_schema(handler(schema))
+        written.pop("required", None)
+        return {"anyOf": [handler(schema), {"type": "null"}]}
 
     @property
     def credentials(self) -> tuple[Secret, ...]:

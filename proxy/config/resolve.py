@@ -64,6 +64,8 @@ def notes(config: Config) -> Iterator[str]:
     yield from _literal_secrets(config, ())
     for name, provider in config.providers.items():
         yield from _address(config, name, provider)
+    if config.server.metrics == "token" and config.server.admin_token is None:
+        yield "server.metrics: token, but there is no server.admin_token: from other machines nobody can read /metrics"
     direct = config.server.direct
     if not config.routes and (
         direct == "never" or (direct == "auto" and config.keys and not any(key.direct for key in config.keys))

@@ -1,8 +1,8 @@
 """The provider names known without configuration. Data only: one row a provider.
 
-Sources are the providers' own API references as of November 2026; `base_url` is what stands before the dialect's own
-paths. Rows of a dialect that this version does not speak are listed too, so that a config that names one is told so
-instead of being told that the name is unknown.
+Addresses and variables are those that the providers' documentation names (November 2026); no row was tried against
+the real thing. `base_url` is what stands before the dialect's own paths. Rows of a dialect that this version does not
+speak are listed too, so that a config that names one is told so, and not that the name is unknown.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ CATALOG: dict[str, Row] = {
     "xai": Row("https://api.x.ai/v1", ("XAI_API_KEY",)),
     "together": Row("https://api.together.xyz/v1", ("TOGETHER_API_KEY",)),
     "fireworks": Row("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",)),
-    # Usage stands on every chunk, unasked.
+    # Usage stands on every chunk, unasked. Perplexity's support for this API ended on 2026-09-27 in favour of a
+    # Responses-like one; requests were still answered after that day.
     "perplexity": Row("https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), usage_in_stream=False),
-    "openrouter": Row("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)),
+    # "Full usage details are always included", and the option is to be removed (OpenRouter's ChatStreamOptions).
+    "openrouter": Row("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), usage_in_stream=False),
     "tokenmix": Row("https://api.tokenmix.ai/v1", ("TOKENMIX_API_KEY",)),
     "cerebras": Row("https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",)),
     "moonshot": Row("https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",)),
+    # Usage comes with the last chunk, unasked; the option is not documented.
     "zai": Row("https://api.z.ai/api/paas/v4", ("ZAI_API_KEY",), usage_in_stream=False),
     "huggingface": Row("https://router.huggingface.co/v1", ("HF_TOKEN",)),
     # One's own servers, at their customary ports. The key is optional.

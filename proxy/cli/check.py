@@ -1,0 +1,160 @@
+"""`weighbridge check`: validates a config and shows what it means."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxy.config import Config, Provider, Route, Target
+
+_WIDEST = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", help="config file (default: weighbridge.yaml, else the environment)"
+    )
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the config and end")
+    parser.epilog = (
+        "examples:\n  weighbridge check --config weighbridge.yaml\n"
+        "  weighbridge check --schema > weighbridge.schema.json\n\n"
+        "Exit status: 0 if the config can be used, 2 if not; then every mistake is listed, one a line."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from proxy.config import ConfigError, find, json_schema
+
+    if args.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    try:
+        config = find(args.config)
+    except ConfigError as error:
+        count = len(error.problems)
+        print(error, file=sys.stderr)
+        print(f"{count} problem{'s' if count != 1 else ''}; see docs/config.md", file=sys.stderr)
+        return 2
+    for line in report(config):
+        print(line)
+    return 0
+
+
+def report(config: Config) -> Iterator[str]:
+    """What a valid config means, line by line."""
+    server = config.server
+    yield from _table(
+        [
+            ["config", config.source],
+            ["listens", f"{server.host}:{server.port}"],
+            ["records", config.storage or "none are kept"],
+            ["metrics", "open" if server.metrics == "open" else "need the admin token"],
+            ["direct", _direct(config)],
+        ]
+    )
+    yield ""
+    yield from _table([["PROVIDER", "DIALECT", "BASE URL", "KEYS", "NOTES"], *_providers(config)])
+    yield ""
+    if config.routes:
+        yield from _table([["ROUTE", "POLICY", "TRIES", "#", "TARGET", "SETTINGS"], *_routes(config)])
+    else:
+        yield "no routes"
+    yield ""
+    if config.keys:
+        yield from _table([["KEY", "MAY ASK FOR"], *_keys(config)])
+    else:
+        yield "no keys: whoever reaches the proxy may call"
+    if config.warnings:
+        yield ""
+        yield from (_clean(f"warning: {warning}") for warning in config.warnings)
+
+
+def _direct(config: Config) -> str:
+    if config.server.direct == "never":
+        return "provider/model needs a route (server.direct: never)"
+    if config.server.direct == "always" or not config.keys:
+        return f"any provider/model of {', '.join(config.providers)}"
+    names = [key.name for key in config.keys if key.direct]
+    if names:
+        return f"provider/model for the keys {', '.join(names)}"
+    return "provider/model for no key (server.direct: auto, and no key has direct: true)"
+
+
+def _providers(config: Config) -> Iterator[list[str]]:
+    for name, provider in config.providers.items():
+        keys = ", ".join(
+            secret.origin if secret.origin != "literal" else "in the file" for secret in provider.credentials
+        )
+        yield [name, provider.dialect, provider.base_url, keys or "none", _provider_notes(provider)]
+
+
+def _provider_notes(provider: Provider) -> str:
+    notes = [f"like {provider.like}"] if provider.like else []
+    if provider.http != "auto":
+        notes.append(f"http {provider.http}")
+    if provider.ca_file:
+        notes.append(f"ca_file {provider.ca_file}")
+    if provider.headers:
+        notes.append(f"headers {', '.join(provider.headers)}")
+    return "; ".join(notes)
+
+
+def _routes(config: Config) -> Iterator[list[str]]:
+    for name, route in config.routes.items():
+        tries = f"{route.retries.per_target} a target, {route.retries.per_request} in all"
+        names = ", ".join((name, *route.aliases))
+        for number, target in enumerate(route.targets, 1):
+            first = [names, route.policy.kind, tries] if number == 1 else ["", "", ""]
+            yield [*first, str(number), _target_name(target), _settings(route, target)]
+
+
+def _target_name(target: Target) -> str:
+    return f"{target.target} as {target.name}" if target.name else target.target
+
+
+def _settings(route: Route, target: Target) -> str:
+    """Whatever of a target is not as the program has it by itself."""
+    from proxy.config import FailoverOn, Timeouts
+
+    parts = [f"{name} {_seconds(value)}" for name, value in target.timeouts if value != getattr(Timeouts(), name)]
+    parts += [f"{name}={_json(value)}" for name, value in target.params.items()]
+    parts += [f"{name}:={_json(value)} (forced)" for name, value in target.force.items()]
+    if target.context_window:
+        parts.append(f"context {target.context_window} tokens")
+    for name, value in route.failover_on:
+        if value != getattr(FailoverOn(), name):
+            parts.append(f"{'fails' if value else 'does not fail'} over on {name}")
+    return "; ".join(parts)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _keys(config: Config) -> Iterator[list[str]]:
+    for key in config.keys:
+        direct = config.server.direct == "always" or (config.server.direct == "auto" and key.direct)
+        yield [key.name, "every route, and provider/model" if direct else "every route"]
+
+
+def _clean(text: str) -> str:
+    from proxy.config.problems import printable
+
+    return printable(text)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns aligned; a very long cell spills over instead of widening its column for all."""
+    cleaned = [[_clean(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) if len(cell) <= _WIDEST else 0 for cell in column) for column in zip(*cleaned, strict=True)]
+    for row in cleaned:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
