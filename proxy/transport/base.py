@@ -28,14 +28,16 @@ class Head:
     `headers` holds neither Host nor Content-Length nor Transfer-Encoding: the transport writes those.
     """
 
-    __slots__ = ("headers", "method", "path", "wire")
+    __slots__ = ("headers", "line", "method", "path", "wire")
 
     def __init__(self, method: str, path: str, headers: Headers) -> None:
         self.method = method
         self.path = path
         self.headers = tuple(headers)
+        self.line: bytes | None = None
+        """Serialised start, up to the value of Host; kept here by the transport that first needed it."""
         self.wire: bytes | None = None
-        """Serialised form, kept here by the transport that first needed it."""
+        """Serialised headers that follow the value of Host."""
 
 
 class UpstreamRequest(NamedTuple):
@@ -72,7 +74,14 @@ class Reply(Protocol):
         ...
 
     def release(self) -> None:
-        """Give the connection back; it is kept if the body has ended (or does so in a moment), else closed."""
+        """Give the connection back; it is kept if the body has ended (or does so in a moment), else closed.
+
+        The first of `release` and `abort` counts; later calls, and reads, must not follow (calls do nothing).
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close the connection at once, so that the upstream sees that nobody waits for the rest."""
         ...
 
 

@@ -1,0 +1,257 @@
+"""The connections to one origin, and the transport that holds a pool for each.
+
+Kept connections go out last in, first out, so that the fewest stay busy and the others grow old and are closed. The
+number of connections is limited; who finds none waits, and the longest waiter is served first, either with a
+connection that another caller gave back or with the right to open one (a slot).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from time import perf_counter_ns
+from typing import Any
+
+from policies.verdict import Kind
+from proxy.errors import TransportError
+from proxy.transport import tls
+from proxy.transport.base import Origin
+from proxy.transport.http1 import Http1Connection
+from proxy.transport.request import authority
+
+HAPPY_EYEBALLS = 0.25
+"""Seconds before a second address is tried beside the first (RFC 8305, section 5)."""
+
+
+class Pool:
+    """`taken` slots of `limit` are connections, open or being opened."""
+
+    __slots__ = ("_waiters", "authority", "idle", "loop", "origin", "owner", "taken")
+
+    def __init__(self, owner: Http1Transport, origin: Origin) -> None:
+        self.owner = owner
+        self.origin = origin
+        self.authority = authority(origin)
+        self.loop = asyncio.get_running_loop()
+        self.idle: list[Http1Connection] = []
+        """Oldest first."""
+        self.taken = 0
+        self._waiters: deque[asyncio.Future[Http1Connection | None]] = deque()
+
+    def __repr__(self) -> str:
+        place = self.authority.decode()
+        return f"<Pool {place} {self.taken} taken, {len(self.idle)} idle, {len(self._waiters)} waiting>"
+
+    def pop(self) -> Http1Connection | None:
+        """The kept connection that was used last, if it is not too old."""
+        if not self.idle:
+            return None
+        self.expire(perf_counter_ns() - self.owner.idle_ns)
+        if not self.idle:
+            return None
+        connection = self.idle.pop()
+        connection.lent = True
+        return connection
+
+    def expire(self, before_ns: int) -> None:
+        """Close what has been idle since before that moment."""
+        while self.idle and self.idle[0].last_ns <= before_ns:
+            self.idle[0].drop()
+
+    async def take(self) -> Http1Connection:
+        """A kept connection, a new one, or the next that comes free."""
+        kept = self.pop()
+        if kept is not None:
+            return kept
+        if self.taken < self.owner.limit:
+            self.taken += 1
+            return await self.dial()
+        turn = await self._turn()
+        if turn is None:
+            return await self.dial()
+        if turn.closed and turn.yield_slot():
+            return await self.dial()  # it died on the way to us, and its place is ours
+        return turn
+
+    async def _turn(self) -> Http1Connection | None:
+        """Waits; None means that a slot was taken for the caller."""
+        waiter: asyncio.Future[Http1Connection | None] = self.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.cancelled():
+                self._waiters.remove(waiter)
+            elif waiter.exception() is None:
+                self._pass_on(waiter.result())
+            raise
+
+    def _pass_on(self, turn: Http1Connection | None) -> None:
+        if turn is None:
+            self._vacate()
+        elif turn.closed:
+            turn.discard()
+        else:
+            turn.lent = False
+            self.give(turn)
+
+    async def dial(self) -> Http1Connection:
+        """A new connection, in a slot that the caller has taken; it is given up when that fails."""
+        try:
+            connection = await self._open()
+        except BaseException as error:
+            self._vacate()
+            if isinstance(error, (OSError, UnicodeError)):
+                raise TransportError(Kind.CONNECT, self._why(error)) from None
+            raise
+        if connection.closed:
+            self._vacate()  # send() will tell why
+        else:
+            connection.slot = True
+            if self.owner.closed:
+                connection.drop()
+        return connection
+
+    async def _open(self) -> Http1Connection:
+        scheme, host, port = self.origin
+        more: dict[str, Any] = {}
+        if scheme == "https":
+            more = {"ssl": self.owner.trust(), "server_hostname": tls.ServerName(host, port)}
+        if isinstance(self.loop, asyncio.BaseEventLoop) and not _is_address(host):
+            more["happy_eyeballs_delay"] = HAPPY_EYEBALLS  # uvloop does not take it
+        _, connection = await self.loop.create_connection(lambda: Http1Connection(self), host, port, **more)
+        return connection
+
+    def _why(self, error: Exception) -> str:
+        place = self.authority.decode()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"{place}: certificate refused: {error.verify_message}"
+        if isinstance(error, ssl.SSLError):
+            return f"{place}: TLS failed: {error.reason or error}"
+        if isinstance(error, ConnectionRefusedError):
+            return f"{place} refused the connection"
+        if isinstance(error, (socket.gaierror, UnicodeError)):
+            return f"{place}: the name is not known: {error}"
+        return f"{place}: {error or type(error).__name__}"
+
+    def give(self, connection: Http1Connection) -> None:
+        """A connection that may be used again: to the longest waiter, else kept."""
+        if self.owner.closed:
+            connection.drop()
+            return
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                connection.lent = True
+                waiter.set_result(connection)
+                return
+        self.idle.append(connection)
+        if len(self.idle) > self.owner.idle_limit:
+            self.idle[0].drop()
+        self.owner.watch(self.loop)
+
+    def freed(self, connection: Http1Connection) -> None:
+        """The connection is gone."""
+        if not connection.lent:
+            self.idle.remove(connection)
+        self._vacate()
+
+    def _vacate(self) -> None:
+        """A slot is free: to the longest waiter."""
+        self.taken -= 1
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self.taken += 1
+                waiter.set_result(None)
+                return
+
+    def refuse(self) -> None:
+        """The transport is being closed: nobody waits any longer."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(TransportError(Kind.CONNECT, "the transport was closed"))
+
+    def keep_session(self, connection: Http1Connection) -> None:
+        """An answer came over it: by now the server has given its ticket, if it gives any."""
+        if self.origin.scheme == "https":
+            self.owner.trust().keep(self.origin.host, self.origin.port, connection.transport)
+
+    def opened(self, connection: Http1Connection) -> None:
+        self.owner.sockets.add(connection)
+
+    def lost(self, connection: Http1Connection) -> None:
+        self.owner.sockets.discard(connection)
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+class Http1Transport:
+    """As `base.Transport`. Belongs to one event loop, the one that runs when it is first used."""
+
+    def __init__(
+        self, *, limit: int = 1000, idle_limit: int = 100, idle_seconds: float = 60.0, ca_file: str | None = None
+    ) -> None:
+        self.limit = limit
+        """Connections per origin."""
+        self.idle_limit = idle_limit
+        self.idle_ns = round(idle_seconds * 1e9)
+        self.sockets: set[Http1Connection] = set()
+        """Everything that holds a file descriptor."""
+        self.closed = False
+        self._ca_file = ca_file
+        self._trust: tls.ResumingContext | None = None
+        self._pools: dict[Origin, Pool] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def idle(self, origin: Origin) -> Http1Connection | None:
+        pool = self._pools.get(origin)
+        return pool.pop() if pool is not None else None
+
+    async def connect(self, origin: Origin) -> Http1Connection:
+        if self.closed:
+            raise TransportError(Kind.CONNECT, "the transport was closed")
+        pool = self._pools.get(origin)
+        if pool is None:
+            try:
+                pool = self._pools[origin] = Pool(self, origin)
+            except UnicodeError as error:
+                raise TransportError(Kind.CONNECT, f"{origin.host!r} is no host name: {error}") from None
+        return await pool.take()
+
+    async def aclose(self) -> None:
+        """Closes everything, also what is in use, and waits until the sockets are gone."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for pool in self._pools.values():
+            pool.refuse()
+        for connection in list(self.sockets):
+            connection.drop()
+        while self.sockets:  # noqa: ASYNC110  (they are gone after a round or two of the loop)
+            await asyncio.sleep(0)
+
+    def trust(self) -> tls.ResumingContext:
+        """Made at the first use: reading the certificates takes tens of milliseconds."""
+        if self._trust is None:
+            self._trust = tls.trust(self._ca_file)
+        return self._trust
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Something is idle now: see to its age in a while."""
+        if self._timer is None:
+            self._timer = loop.call_later(self.idle_ns / 2e9, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        before_ns = perf_counter_ns() - self.idle_ns
+        for pool in self._pools.values():
+            pool.expire(before_ns)
+            if pool.idle:
+                self.watch(loop)
