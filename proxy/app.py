@@ -85,7 +85,7 @@ class App:
         """Take no new requests, let running ones finish for at most `seconds`, then end those that are left."""
         self.chat.draining = True
         until = time.monotonic() + seconds
-        while self.engine.running and time.monotonic() < until:
+        while self.engine.running and time.monotonic() < until:  # noqa: ASYNC110  (an event would tax every request)
             await asyncio.sleep(0.02)
         if self.engine.running:
             log.warning("%d requests did not finish within %.0f s and are cut", len(self.engine.running), seconds)

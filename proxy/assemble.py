@@ -105,7 +105,7 @@ def _targets(config: settings.Config, target: settings.Target, transport_for: Tr
         force=target.force or None,
         headers=tuple((name, value.reveal()) for name, value in provider.headers.items()),
     )
-    credentials = [credential.reveal() for credential in provider.credentials] or [None]
+    credentials: list[str | None] = [credential.reveal() for credential in provider.credentials] or [None]
     return [
         Target(
             label,

@@ -8,6 +8,7 @@ deadlines included, and `Gone` when the client left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from policies.verdict import VERDICTS, Kind
 from proxy.clock import Clock, Deadline
@@ -37,9 +38,9 @@ class Try:
     __slots__ = (
         "_clock",
         "_connection",
-        "_content_ns",
         "_deadline",
         "_decoder",
+        "_due_ns",
         "_failed",
         "_reply",
         "_stall_ns",
@@ -57,7 +58,7 @@ class Try:
         self._decoder: Decoder = target.provider.decoder(ask)
         self._connection: Connection | None = None
         self._reply: Reply | None = None
-        self._content_ns = 0
+        self._due_ns = 0
         self._stall_ns = target.timeouts.stall
         self._failed: UpstreamError | None = None
 
@@ -78,34 +79,47 @@ class Try:
             self._fail(error)
             raise
         except asyncio.CancelledError:
-            raise self._interrupted() from None
+            end = self._interrupted()
+            if isinstance(end, UpstreamError):
+                self._fail(end)
+            raise end from None
         except BaseException:
             self._fail(UpstreamError(Kind.INTERNAL, "attempt", "an unexpected fault of the proxy"))
             raise
 
-    async def more(self) -> list[Chunk]:
+    async def more(self, blocked_ns: int) -> list[Chunk]:
         """The next chunks of a stream; an empty list when it has ended well.
 
-        A failure waits until the chunks that came before it have been handed out.
+        `blocked_ns`: how long the client kept us from reading on; the upstream is not to blame for that. A failure
+        waits until the chunks that came before it have been handed out.
         """
         if self._failed is not None:
             raise self._failed
         if self._decoder.ended:
             self._succeed()
             return []
+        self._due_ns += blocked_ns
+        self._deadline.limit("stall", self._due_ns)
         try:
             return await self._next()
         except UpstreamError as error:
-            error = self._after_content(error)
-            pending, self._decoder.pending = self._decoder.pending, []
-            self._fail(error)
-            if pending:
-                self._failed = error
-                self._mark(pending, self._clock.now())
-                return pending
-            raise error from None
+            broken = self._after_content(error)
         except asyncio.CancelledError:
-            raise self._interrupted() from None
+            end = self._interrupted()
+            if not isinstance(end, UpstreamError):
+                raise end from None
+            broken = end
+        if broken.kind is Kind.STALL or isinstance(broken, TransportError):
+            # The end marker is all that is missing, if every choice has its finish reason.
+            with contextlib.suppress(UpstreamError):
+                return self._decoder.close(cut=True)
+        pending, self._decoder.pending = self._decoder.pending, []
+        self._fail(broken)
+        if not pending:
+            raise broken from None
+        self._failed = broken
+        self._mark(pending, self._clock.now())
+        return pending
 
     def finish(self) -> None:
         """The answer has been handed on whole."""
@@ -184,16 +198,14 @@ class Try:
                 return chunks
 
     def _mark(self, chunks: list[Chunk], at: int) -> None:
-        """Times of content, and the stall deadline, which comments do not move."""
+        """Times of content, and from them when the next must come; comments do not move it."""
         count = 0
         for chunk in chunks:
             if chunk.kind == CONTENT:
                 count += 1
             elif chunk.kind == FINISH or chunk.kind == DONE:
-                self._content_ns = at
+                self._due_ns = at + self._stall_ns
         if not count:
-            if self._content_ns == at:
-                self._deadline.limit("stall", at + self._stall_ns)
             return
         marks = self.attempt.marks
         gaps = self.attempt.gaps
@@ -205,8 +217,8 @@ class Try:
         else:
             gaps.add(at - marks.last_content, count - 1)
         gaps.chunks += count
-        marks.last_content = self._content_ns = at
-        self._deadline.limit("stall", at + self._stall_ns)
+        marks.last_content = at
+        self._due_ns = at + self._stall_ns
 
     async def _refused(self, reply: Reply) -> UpstreamError:
         parts: list[bytes] = []
@@ -224,7 +236,7 @@ class Try:
         return self.target.provider.error(reply.status, reply.headers, b"".join(parts))
 
     def _interrupted(self) -> BaseException:
-        """What a cancellation means, by who asked for it."""
+        """What a cancellation means, by who asked for it. What is not the upstream's doing is recorded here."""
         reason = self._deadline.taken()
         if reason is None:
             self._fail(UpstreamError(Kind.INTERNAL, "attempt", "the proxy was stopped"))
@@ -232,17 +244,14 @@ class Try:
         if reason in (GONE, DOWNSTREAM):
             self._fail(UpstreamError(Kind.DOWNSTREAM_CLOSED, "downstream", reason))
             return Gone(reason)
-        committed = self._content_ns > 0
+        committed = self._due_ns > 0
         if reason == "connect":
-            error = UpstreamError(Kind.CONNECT, "deadline", "no connection before the deadline")
-        elif reason == DRAIN:
-            error = UpstreamError(Kind.INTERNAL, DRAIN, "the proxy is shutting down")
-        elif committed:
-            error = UpstreamError(Kind.STALL, "deadline", f"no content before the {reason} deadline", status=200)
-        else:
-            error = UpstreamError(Kind.TIMEOUT, "deadline", f"no answer before the {reason} deadline")
-        self._fail(error)
-        return error
+            return UpstreamError(Kind.CONNECT, "deadline", "no connection before the deadline")
+        if reason == DRAIN:
+            return UpstreamError(Kind.INTERNAL, DRAIN, "the proxy is shutting down")
+        if committed:
+            return UpstreamError(Kind.STALL, "deadline", f"no content before the {reason} deadline", status=200)
+        return UpstreamError(Kind.TIMEOUT, "deadline", f"no answer before the {reason} deadline")
 
     @staticmethod
     def _after_content(error: UpstreamError) -> UpstreamError:

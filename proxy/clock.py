@@ -72,9 +72,7 @@ class Deadline:
         "stopped",
     )
 
-    def __init__(
-        self, clock: Clock, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], total_ns: int
-    ) -> None:
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], total_ns: int) -> None:
         self._clock = clock
         self._loop = loop
         self._task = task

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone
+from proxy.attempt import DRAIN, GONE, Gone
 from proxy.auth import Gate, header
 from proxy.engine import Engine, Run
 from proxy.errors import Refusal
@@ -106,20 +106,19 @@ class ChatCompletions:
             run.seal()
 
     async def _answer(self, run: Run, ask: ChatRequest, head: bytes, send: Send) -> None:
-        exchange, deadline = run.exchange, run.deadline
+        exchange = run.exchange
         if ask.stream:
             headers = [_SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         else:
             headers = [_JSON, (b"content-length", b"%d" % len(head))]
         headers += _told(run)
-        reach = run.downstream_ns()
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         data = head
         while True:
             exchange.answer_bytes += len(data)
-            deadline.limit(DOWNSTREAM, self.engine.clock.now() + reach)
+            run.sending()
             await send({"type": "http.response.body", "body": data, "more_body": not run.ended})
-            if deadline.stopped == GONE and not run.ended:
+            if run.deadline.stopped == GONE and not run.ended:
                 raise Gone(GONE)
             if run.ended:
                 return

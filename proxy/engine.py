@@ -13,7 +13,7 @@ from random import Random
 
 from policies.retry import Tries
 from policies.verdict import VERDICTS, Kind, Outcome
-from proxy.attempt import DRAIN, Gone, Try
+from proxy.attempt import DOWNSTREAM, DRAIN, Gone, Try
 from proxy.clock import SECOND, Clock, Deadline
 from proxy.errors import Refusal, UpstreamError
 from proxy.failure import broken_off, exhausted
@@ -56,7 +56,7 @@ class Engine:
 class Run:
     """One exchange under way. `seal` must be called once, whatever happened."""
 
-    __slots__ = ("_engine", "_try", "_wants_usage", "deadline", "ended", "exchange", "upstream_ns")
+    __slots__ = ("_engine", "_sending_ns", "_try", "_wants_usage", "deadline", "ended", "exchange", "upstream_ns")
 
     def __init__(self, engine: Engine, exchange: Exchange, deadline: Deadline) -> None:
         self._engine = engine
@@ -64,6 +64,7 @@ class Run:
         self.deadline = deadline
         self._try: Try | None = None
         self._wants_usage = False
+        self._sending_ns = 0
         self.ended = False
         """The answer is over: `next` has nothing more."""
         self.upstream_ns = 0
@@ -111,9 +112,10 @@ class Run:
         """The next bytes of a committed stream; `b""` when it is over. Raises `Gone`."""
         one = self._try
         assert one is not None  # noqa: S101  (next() follows commit())
+        blocked = self._engine.clock.now() - self._sending_ns
         while True:
             try:
-                chunks = await one.more()
+                chunks = await one.more(blocked)
             except UpstreamError as error:
                 self.ended = True
                 self._fail(error.kind)
@@ -121,6 +123,7 @@ class Run:
             data = self._render(chunks)
             if data or self.ended:
                 return data
+            blocked = 0
 
     def refuse(self, refusal: Refusal) -> None:
         """No upstream was asked, or every one failed: the client gets an error."""
@@ -142,10 +145,11 @@ class Run:
             self._try.abandon(Kind.INTERNAL, "a fault of the proxy")
         self._fail(Kind.INTERNAL)
 
-    def downstream_ns(self) -> int:
-        """How long the client may take to read what it is sent."""
+    def sending(self) -> None:
+        """The client is about to be sent something: from now on it is the one that is waited for."""
         assert self._try is not None  # noqa: S101
-        return self._try.target.timeouts.downstream
+        self._sending_ns = now = self._engine.clock.now()
+        self.deadline.limit(DOWNSTREAM, now + self._try.target.timeouts.downstream)
 
     def upstream_headers(self) -> Headers:
         """The headers of the answer that is being handed on."""

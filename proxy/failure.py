@@ -36,6 +36,8 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
 }
 """Kind -> type and code of the error object, and what the last target did."""
 
+_MEMBERS = {"message", "type", "param", "code"}
+
 _HOPELESS = {Kind.AUTH, Kind.QUOTA, Kind.UNKNOWN_MODEL}
 """Trying again does not help, whatever the status makes an SDK believe."""
 
@@ -90,7 +92,7 @@ def _as_openai(body: bytes, kind_type: str, code: str | None) -> bytes:
     if isinstance(whole, list) and whole:
         whole = whole[0]
     inner = whole.get("error", whole)
-    if isinstance(inner, dict) and inner is not whole and inner.keys() >= {"message", "type", "param", "code"}:
+    if isinstance(inner, dict) and inner is not whole and inner.keys() >= _MEMBERS and (inner["code"] or code is None):
         return body
     known: dict[str, Any] = inner if isinstance(inner, dict) else {"message": inner}
     message = known.get("message") or known.get("detail") or "The upstream refused the request."
