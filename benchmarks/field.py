@@ -158,7 +158,7 @@ class Field:
         database = running.target.database
         if database is None:
             return {}
-        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{database}?mode=rw", uri=True)
         try:
             (stored,) = connection.execute("SELECT count(*) FROM v_exchanges").fetchone()
         finally:

@@ -36,7 +36,7 @@ _TICKET = re.compile(rb"ticket-(\d+)")
 
 _USAGE = b'"usage":{"prompt_tokens":96,"completion_tokens":20,"total_tokens":116}'
 _CHUNK = b'{"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1790000000,"model":"mock",'
-_COMPLETION = (
+COMPLETION = (
     b'{"id":"chatcmpl-bench","object":"chat.completion","created":1790000000,"model":"mock","choices":[{"index":0,'
     b'"message":{"role":"assistant","content":"'
     + b"Trucks are weighed empty, then full; the load is the rest. " * 3
@@ -65,12 +65,12 @@ def plain(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
 
 
-_PLAIN = (plain(_COMPLETION),)
+_PLAIN = (plain(COMPLETION),)
 _MODELS = plain(b'{"object":"list","data":[{"id":"mock","object":"model","created":1790000000,"owned_by":"bench"}]}')
 
 
-def stream_parts(chunks: int) -> tuple[bytes, ...]:
-    """The HTTP chunks of a stream: `chunks` content events, usage, `[DONE]` with the end of the body."""
+def stream_events(chunks: int) -> list[bytes]:
+    """`chunks` content events, one with the usage, and `[DONE]`."""
     events = []
     for number in range(chunks):
         delta = b'{"content":" w%d"}' % number if number else b'{"role":"assistant","content":"Hello"}'
@@ -79,7 +79,12 @@ def stream_parts(chunks: int) -> tuple[bytes, ...]:
         events.append(b"data: " + _CHUNK + choice + b"\n\n")
     events.append(b"data: " + _CHUNK + b'"choices":[],' + _USAGE + b"}\n\n")
     events.append(b"data: [DONE]\n\n")
-    parts = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
+    return events
+
+
+def stream_parts(chunks: int) -> tuple[bytes, ...]:
+    """The events as HTTP chunks, the first with the head of the answer, the last with the end of its body."""
+    parts = [b"%x\r\n%s\r\n" % (len(event), event) for event in stream_events(chunks)]
     parts[0] = _STREAM_HEAD + parts[0]
     parts[-1] += b"0\r\n\r\n"
     return tuple(parts)

@@ -1,0 +1,243 @@
+"""What single parts of the hot path cost, in microseconds a call: where the CPU of a request goes.
+
+    python benchmarks/micro.py [NAME …]
+
+Each part is timed in batches, in turn with all others; the table gives the median and the lowest batch. Add a part by
+writing a function that prepares it and returns what one call does, and a row in `PARTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import statistics
+import sys
+import tempfile
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the parts of this checkout, installed or not
+
+from load import chat_body
+from mock_upstream import COMPLETION, stream_events
+from spread import quantile
+from tables import markdown
+
+Part = Callable[[], object]
+_EVENTS = stream_events(20)
+_BATCHES = 15
+_BATCH_S = 0.02
+
+
+def request_parse() -> Part:
+    from proxy.wire.chat import ChatRequest
+
+    raw = chat_body("mock", False)
+    return lambda: ChatRequest.parse(raw)
+
+
+def request_for_upstream() -> Part:
+    """Another model name upstream, and usage asked for: both edits are made."""
+    from proxy.wire.chat import ChatRequest
+
+    raw = chat_body("mock", True).replace(b',"stream_options":{"include_usage":true}', b"")
+    ask = ChatRequest.parse(raw)
+    return lambda: ask.for_upstream("another", ask_usage=True)
+
+
+def _front() -> Any:
+    from proxy import config
+    from proxy.assemble import front
+
+    text = (
+        '{"providers": {"mock": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1", "api_key": null}},'
+        ' "routes": {"one": {"targets": ["mock/a"]}, "three": {"targets": ["mock/a", "mock/b", "mock/c"]}},'
+        ' "keys": [{"name": "bench", "key": "env:BENCH_KEY"}]}'
+    )
+    loaded = config.parse(text, source="micro", format="json", env={"BENCH_KEY": "sk-bench-0123456789abcdef"})
+    return front(loaded, lambda provider: None, Random(0))  # type: ignore[arg-type, return-value]
+
+
+def key_check() -> Part:
+    gate = _front().gate
+    headers = [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer sk-bench-0123456789abcdef")]
+    return lambda: gate.client(headers)
+
+
+def _plan(model: str) -> Part:
+    from proxy.wire.chat import ChatRequest
+
+    router = _front().router
+    ask = ChatRequest.parse(chat_body(model, False))
+    return lambda: router.plan(router.find(model, True), ask)
+
+
+def plan_one() -> Part:
+    return _plan("one")
+
+
+def plan_three() -> Part:
+    return _plan("three")
+
+
+def answer_parse() -> Part:
+    from proxy.providers.openai import BodyDecoder
+
+    def decode() -> object:
+        decoder = BodyDecoder()
+        decoder.feed(COMPLETION)
+        return decoder.close()
+
+    return decode
+
+
+def stream_paced() -> Part:
+    """22 events, each in a read of its own."""
+    from proxy.providers.openai import StreamDecoder
+
+    def decode() -> object:
+        decoder = StreamDecoder(1)
+        for event in _EVENTS:
+            decoder.feed(event)
+        return decoder.close()
+
+    return decode
+
+
+def stream_burst() -> Part:
+    """22 events in one read."""
+    from proxy.providers.openai import StreamDecoder
+
+    whole = b"".join(_EVENTS)
+
+    def decode() -> object:
+        decoder = StreamDecoder(1)
+        decoder.feed(whole)
+        return decoder.close()
+
+    return decode
+
+
+def stream_render() -> Part:
+    """22 events, each written on its own, to a client that asked for usage."""
+    from proxy.providers.openai import StreamDecoder
+    from proxy.wire.render import stream_bytes
+
+    decoder = StreamDecoder(1)
+    batches = [decoder.feed(event) for event in _EVENTS]
+    return lambda: [stream_bytes(batch, True) for batch in batches]
+
+
+def _exchange() -> Any:
+    """One as it stands after a plain answer, made the way the engine makes it."""
+    from proxy.record import Attempt, Decision, Exchange
+    from proxy.wire.chunk import Usage
+
+    exchange = Exchange("bench-0123456789", 1_790_000_000.5, 1_000_000)
+    attempt = Attempt(1, "mock/a", "mock", "a", 1_010_000)
+    attempt.status, attempt.usage, attempt.usage_source = 200, Usage(96, 0, 0, 20, 0), "provider"
+    attempt.finish_reason, attempt.response_model = "stop", "mock"
+    exchange.key, exchange.route, exchange.model, exchange.status = "bench", "one", "one", 200
+    exchange.decision = Decision("ordered", 1.0, ("mock/a",))
+    exchange.attempts.append(attempt)
+    exchange.winner = attempt
+    for marks in (exchange.marks, attempt.marks):
+        marks.sent, marks.headers, marks.first_byte, marks.end = 1_050_000, 1_300_000, 1_300_000, 1_400_000
+    return exchange
+
+
+def record_made() -> Part:
+    return _exchange
+
+
+def metrics_accept() -> Part:
+    from proxy.measure.prometheus import Metrics
+
+    metrics = Metrics(["mock/a"], {"one": ["mock/a"]}, version="bench")
+    exchange = _exchange()
+    return lambda: metrics.accept(exchange)
+
+
+def store_rows() -> Part:
+    """The two rows of an exchange as the writer's thread makes them, without the insert."""
+    from proxy.measure.store import rows
+
+    exchange = _exchange()
+    attempt = exchange.attempts[0]
+    stamps = rows.Timestamps()
+
+    def make() -> object:
+        at = stamps.text(exchange.at)
+        return rows.exchange_row(1, exchange, at), rows.attempt_row(1, attempt, False)
+
+    return make
+
+
+def store_whole() -> Part:
+    """An exchange from the queue to the committed row; one call is 250 of them, on the wall clock."""
+    from proxy.measure.store.writer import StoreSink
+
+    folder = tempfile.TemporaryDirectory(prefix="weighbridge-micro-")
+    sink = StoreSink.open(Path(folder.name) / "micro.db")
+    atexit.register(folder.cleanup)
+    atexit.register(sink.close)  # runs before the folder goes
+    exchange = _exchange()
+
+    def write() -> object:
+        for _ in range(250):
+            sink.accept(exchange)
+        if not sink.flush() or any(sink.losses().values()):
+            raise RuntimeError(f"the store lost records: {sink.losses()}")
+        return None
+
+    return write
+
+
+PARTS: dict[str, tuple[Callable[[], Part], int]] = {
+    "key check": (key_check, 1),
+    "request: parse and check": (request_parse, 1),
+    "request: rewrite for upstream": (request_for_upstream, 1),
+    "plan: one target": (plan_one, 1),
+    "plan: three targets": (plan_three, 1),
+    "answer: parse and check": (answer_parse, 1),
+    "stream event, read one by one": (stream_paced, len(_EVENTS)),
+    "stream event, read at once": (stream_burst, len(_EVENTS)),
+    "stream event, render": (stream_render, len(_EVENTS)),
+    "record: make and fill": (record_made, 1),
+    "metrics: one exchange": (metrics_accept, 1),
+    "store: rows of one exchange": (store_rows, 1),
+    "store: one exchange, committed": (store_whole, 250),
+}
+"""Name -> (how it is prepared, how many units one call does). The figures are per unit."""
+
+
+def timed(names: list[str]) -> dict[str, list[float]]:
+    """Microseconds per unit of each batch, the batches of all parts taking turns."""
+    timers = {name: timeit.Timer(PARTS[name][0]()) for name in names}
+    calls = {name: max(1, int(_BATCH_S / max(timer.timeit(3) / 3, 1e-7))) for name, timer in timers.items()}
+    seen: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(_BATCHES):
+        for name, timer in timers.items():
+            seen[name].append(timer.timeit(calls[name]) / calls[name] / PARTS[name][1] * 1e6)
+    return seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Costs of single parts of the hot path.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"part of a name; default all: {', '.join(PARTS)}")
+    wanted = parser.parse_args().names
+    names = [name for name in PARTS if not wanted or any(word in name for word in wanted)]
+    if not names:
+        parser.error(f"no such part; there are: {', '.join(PARTS)}")
+    lines = [
+        [name, f"{statistics.median(costs):.2f}", f"{min(costs):.2f}", f"{quantile(costs, 0.9):.2f}"]
+        for name, costs in timed(names).items()
+    ]
+    print(markdown(["part", "median us", "lowest us", "p90 us"], lines))
+
+
+if __name__ == "__main__":
+    main()
