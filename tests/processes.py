@@ -9,8 +9,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -62,35 +62,24 @@ class Running:
 
 @contextmanager
 def proxy(config: Mapping[str, Any], folder: Path, *, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """`weighbridge serve` with this configuration, ready for requests; server and storage may be left out.
+    """`weighbridge serve` with this configuration, on a free port, ready for requests.
 
     The store is `folder/exchanges.db`: read it with `rows` after the block, when the process has flushed and gone.
     """
-    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    complete = {
-        "storage": f"sqlite:///{folder / 'exchanges.db'}",
-        **config,
-        "server": {"host": "127.0.0.1", "port": port, **config.get("server", {})},
-    }
     path = folder / "weighbridge.json"
-    path.write_text(json.dumps(complete, indent=1))
-    command = [sys.executable, "-m", "proxy", "serve", "--config", str(path)]
-    with _running(command, folder / "proxy.log", env) as process:
-        running = Running(process, f"http://127.0.0.1:{port}", folder / "proxy.log")
+    storage = f"sqlite:///{folder / 'exchanges.db'}"
+    path.write_text(json.dumps({"server": {"port": 0}, "storage": storage, **config}, indent=1))
+    with _running(["serve", "--config", str(path)], folder / "proxy.log", env) as running:
         _await(running, lambda: running.ask("/readyz").status == 200)
         yield running
 
 
 @contextmanager
 def upstream(folder: Path, *options: str) -> Iterator[Running]:
-    """`weighbridge upstream` with these command-line options, answering on an ephemeral port."""
-    port = free_port()
+    """`weighbridge upstream` with these command-line options, on a free port."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "proxy", "upstream", "--port", str(port), *options]
-    with _running(command, folder / "upstream.log", None) as process:
-        running = Running(process, f"http://127.0.0.1:{port}", folder / "upstream.log")
-        _await(running, lambda: running.ask("/v1/models").status == 200)
+    with _running(["upstream", "--port", "0", *options], folder / "upstream.log", None) as running:
         yield running
 
 
@@ -101,17 +90,11 @@ def rows(folder: Path, query: str) -> list[dict[str, Any]]:
         return [dict(row) for row in connection.execute(query)]
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
-def _running(command: Sequence[str], log: Path, env: Mapping[str, str] | None) -> Iterator[subprocess.Popen[bytes]]:
+def _running(arguments: Sequence[str], log: Path, env: Mapping[str, str] | None) -> Iterator[Running]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "proxy", *arguments],
             cwd=REPOSITORY,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
@@ -119,31 +102,28 @@ def _running(command: Sequence[str], log: Path, env: Mapping[str, str] | None) -
             stderr=subprocess.STDOUT,
         )
     try:
-        yield process
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    process.send_signal(signal.SIGTERM)
-    try:
+        running = Running(process, "", log)
+        _await(running, lambda: _announced(log) is not None)
+        yield Running(process, _announced(log) or "", log)
+        process.send_signal(signal.SIGTERM)
         status = process.wait(_LIMIT_S)
-    except subprocess.TimeoutExpired:
+    finally:
         process.kill()
         process.wait()
-        raise AssertionError(f"{command[2:4]} did not end on SIGTERM:\n{tail(log)}") from None
-    assert status == 0, f"{command[2:4]} ended with {status} on SIGTERM:\n{tail(log)}"
+    assert status == 0, f"{arguments[0]} ended with {status} on SIGTERM:\n{tail(log)}"
+
+
+def _announced(log: Path) -> str | None:
+    """The base URL that the process has logged, if it has."""
+    found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text(errors="replace"))
+    return found and found[0]
 
 
 def _await(running: Running, ready: Callable[[], bool]) -> None:
     end = time.monotonic() + _LIMIT_S
-    while True:
+    while not ready():
         status = running.process.poll()
         assert status is None, f"ended with {status} before it was ready:\n{tail(running.log)}"
-        try:
-            if ready():
-                return
-        except OSError:
-            pass  # not listening yet
         assert time.monotonic() < end, f"not ready in {_LIMIT_S:.0f} s:\n{tail(running.log)}"
         time.sleep(0.05)
 
