@@ -8,8 +8,6 @@ connection that another caller gave back or with the right to open one (a slot).
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections import deque
 from time import perf_counter_ns
 from typing import Any
@@ -19,6 +17,7 @@ from proxy.errors import TransportError
 from proxy.transport import tls
 from proxy.transport.base import Origin
 from proxy.transport.http1 import Http1Connection
+from proxy.transport.reasons import not_connected
 from proxy.transport.request import authority
 
 HAPPY_EYEBALLS = 0.25
@@ -104,7 +103,7 @@ class Pool:
         except BaseException as error:
             self._vacate()
             if isinstance(error, (OSError, UnicodeError)):
-                raise TransportError(Kind.CONNECT, self._why(error)) from None
+                raise not_connected(self.authority.decode(), error) from None
             raise
         if connection.closed:
             self._vacate()  # send() will tell why
@@ -123,18 +122,6 @@ class Pool:
             more["happy_eyeballs_delay"] = HAPPY_EYEBALLS  # uvloop does not take it
         _, connection = await self.loop.create_connection(lambda: Http1Connection(self), host, port, **more)
         return connection
-
-    def _why(self, error: Exception) -> str:
-        place = self.authority.decode()
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"{place}: certificate refused: {error.verify_message}"
-        if isinstance(error, ssl.SSLError):
-            return f"{place}: TLS failed: {error.reason or error}"
-        if isinstance(error, ConnectionRefusedError):
-            return f"{place} refused the connection"
-        if isinstance(error, (socket.gaierror, UnicodeError)):
-            return f"{place}: the name is not known: {error}"
-        return f"{place}: {error or type(error).__name__}"
 
     def give(self, connection: Http1Connection) -> None:
         """A connection that may be used again: to the longest waiter, else kept."""
@@ -221,7 +208,7 @@ class Http1Transport:
             try:
                 pool = self._pools[origin] = Pool(self, origin)
             except UnicodeError as error:
-                raise TransportError(Kind.CONNECT, f"{origin.host!r} is no host name: {error}") from None
+                raise not_connected(repr(origin.host), error) from None
         return await pool.take()
 
     async def aclose(self) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from policies.verdict import Kind
 from proxy.errors import TransportError
+from proxy.transport.base import Headers
 from proxy.transport.coding import CodingError, Decoder
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Http1Reply:
         self._connection: Http1Connection | None = connection
         self._decoder = decoder
         self.status = connection.status
-        self.headers = connection.headers
+        self.headers: Headers = connection.headers
         self.first_byte_ns = connection.first_ns
         self.sent_ns = connection.sent_ns or connection.first_ns
         self.replayed = False
