@@ -64,8 +64,6 @@ def _words(details: ErrorDetails, loc: Sequence[str | int]) -> tuple[str, str | 
         allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         near = did_you_mean(value, allowed) if isinstance(value, str) else None
         return f"should be one of {', '.join(allowed)}, not {str(value)[:40]!r}", near
-    if kind == "too_short":
-        return "should not be empty", "name at least one"
     if kind == "string_pattern_mismatch":
         return "holds a character that is not allowed there", None
     return details["msg"].replace("Input should", "should").replace("Tuple ", "").replace("String ", ""), None

@@ -64,7 +64,8 @@ def fill_providers(written: Any, reading: Reading, named: frozenset[str]) -> Any
     """The section with the rows of known names filled in, and with those known providers that only targets name.
 
     Takes and returns unvalidated values: what has the wrong shape is left for the model to report. Providers of a
-    dialect that is not there are left out, since nothing else about them can be judged; `references` reports them.
+    dialect that is not there, or like an unknown one, are left out, since nothing else about them can be judged;
+    `references` reports them.
     """
     if written is None:
         written = {}
@@ -73,7 +74,7 @@ def fill_providers(written: Any, reading: Reading, named: frozenset[str]) -> Any
     full = {
         name: _filled(name, entry, reading.env)
         for name, entry in written.items()
-        if dialect_of(name, entry) in DIALECTS
+        if dialect_of(name, entry) in DIALECTS and not unknown_like(entry)
     }
     for name in sorted(named - written.keys()):
         try:
@@ -87,6 +88,12 @@ def fill_providers(written: Any, reading: Reading, named: frozenset[str]) -> Any
 def _row(name: str, entry: dict[str, Any]) -> Row | None:
     like = entry.get("like") or name
     return CATALOG.get(like) if isinstance(like, str) else None
+
+
+def unknown_like(entry: Any) -> str | None:
+    """What `like` names, if it is not in the catalog."""
+    like = entry.get("like") if isinstance(entry, dict) else None
+    return like if isinstance(like, str) and like not in CATALOG else None
 
 
 def dialect_of(name: str, entry: Any) -> str:

@@ -15,7 +15,7 @@ from proxy.config.model import Config
 from proxy.config.problems import ConfigError, Problem, did_you_mean, path_text
 from proxy.config.references import findings, mapping, targets
 from proxy.config.resolve import notes, resolved
-from proxy.config.source import FORMATS, MOST_BYTES, Format, Tree, read
+from proxy.config.source import FORMATS, MOST_BYTES, Format, Tree, read, too_large
 from proxy.providers.catalog import CATALOG, DIALECTS
 
 FILES = ("weighbridge.yaml", "weighbridge.yml", "weighbridge.json", "weighbridge.toml")
@@ -51,6 +51,8 @@ def _read_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise ConfigError([too_large(source)])
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
         near = did_you_mean(path.name, [entry.name for entry in _siblings(path)])
@@ -113,7 +115,7 @@ def _config(tree: Tree, env: Mapping[str, str], folder: Path) -> Config:
         Problem(tree.where(found.loc), path_text(found.loc), found.message, found.hint)
         for found in findings(value, reading)
     ]
-    if full["providers"] == {} and not named:
+    if not value.get("providers") and not named:
         hint = "write for example `providers: {openai: {}}` and set OPENAI_API_KEY"
         problems.append(Problem(tree.where(()), "providers", "no providers: there is nobody to send requests to", hint))
     if problems or config is None:

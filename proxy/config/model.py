@@ -165,7 +165,9 @@ def _policy(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Name = Annotated[Text, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"), BeforeValidator(_text)
+]
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -176,6 +178,11 @@ Limit = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(_size), AfterValidator(_not_empty), _SIZE_SCHEMA]
 Params = Annotated[
     dict[Annotated[str, AfterValidator(_parameter)], Annotated[Any, AfterValidator(_json)]], BeforeValidator(_nothing)
+]
+Headers = Annotated[
+    dict[Annotated[Text, AfterValidator(known.header_name)], Secret],
+    BeforeValidator(_nothing),
+    AfterValidator(_headers),
 ]
 NotYet = Annotated[Any, Later()]
 
@@ -214,9 +221,7 @@ class Provider(Section):
     ca_file: Annotated[Text, AfterValidator(_ca_file)] | None = Field(
         default=None, description="PEM file of certificate authorities to trust instead."
     )
-    headers: Annotated[dict[Annotated[Text, AfterValidator(known.header_name)], Secret], BeforeValidator(_nothing)] = (
-        Field(default_factory=dict, description="Headers added to each request.")
-    )
+    headers: Headers = Field(default_factory=dict, description="Headers added to each request.")
     usage_in_stream: Flag = Field(default=True, description="Whether it may be asked for usage in a stream.")
     verbatim: Flag = Field(default=True, description="Whether its answers are passed on byte for byte.")
     region: NotYet = Field(default=None, description="For dialects to come.")

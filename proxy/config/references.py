@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from proxy.config.known import Reading, check_dialect, dialect_of
+from proxy.config.known import Reading, check_dialect, dialect_of, unknown_like
 from proxy.config.problems import Wrong, did_you_mean, path_text
 from proxy.config.values import resolve_secret
 from proxy.providers.catalog import CATALOG
@@ -54,8 +54,7 @@ def _providers(value: Any) -> Iterator[Finding]:
             yield Finding(("providers", name), wrong.message, wrong.hint)
         if not isinstance(provider, dict):
             continue
-        like = provider.get("like")
-        if isinstance(like, str) and like not in CATALOG:
+        if like := unknown_like(provider):
             near = did_you_mean(like, CATALOG) or f"known: {', '.join(CATALOG)}"
             yield Finding(("providers", name, "like"), f"not a known provider: {like!r}", near)
         if provider.get("api_key") is not None and provider.get("api_keys"):

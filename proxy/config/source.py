@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Never
@@ -78,10 +79,14 @@ class Tree(NamedTuple):
 def read(text: str, source: str, format: Format) -> Tree:
     """Raises `ConfigError` if the text is not of that format, too large, too deep or holds what JSON cannot."""
     if len(text) > MOST_BYTES:
-        raise _refused(source, f"larger than {MOST_BYTES // 1024} KiB")
+        raise ConfigError([too_large(source)])
     tree = {"yaml": _yaml, "json": _json, "toml": _toml}[format](text, source)
     _check(tree)
     return tree
+
+
+def too_large(source: str) -> Problem:
+    return Problem(source, "", f"larger than {MOST_BYTES // 1024} KiB")
 
 
 def _refused(where: str, message: str, hint: str | None = None) -> ConfigError:
@@ -303,8 +308,8 @@ def _core(text: str) -> Any:
         return match[1] is not None
     if _INT.fullmatch(text):
         return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
-    if _FLOAT.fullmatch(text):
-        return float(text)
+    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
     if match := _SPECIAL.fullmatch(text):
         return float("nan") if match[3] else float(f"{match[1]}inf")
     return text

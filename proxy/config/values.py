@@ -217,19 +217,18 @@ def _from_env(name: str, env: Mapping[str, str]) -> str:
 
 
 def _from_file(name: str, folder: Path) -> str:
-    path = folder / Path(name).expanduser() if name else folder
     try:
+        path = folder / Path(name).expanduser()
         with path.open("rb") as file:
             raw = file.read(_SECRET_LIMIT + 1)
-        if len(raw) > _SECRET_LIMIT:
-            raise Wrong(f"the file {path} is too large for a secret")
+    except OSError as error:
+        raise Wrong(f"the file {name} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RuntimeError):
+        # A NUL in the name, or `~` with no home folder.
+        raise Wrong(f"not a usable file name: {name[:80]!r}") from None
+    if len(raw) > _SECRET_LIMIT:
+        raise Wrong(f"the file {path} is too large for a secret")
+    try:
         return raw.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise Wrong(f"the file {path} is not UTF-8 text") from None
-    except OSError as error:
-        raise Wrong(f"the file {path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RuntimeError) as error:
-        # A NUL in the name, or `~` with no home folder.
-        if isinstance(error, Wrong):
-            raise
-        raise Wrong(f"not a usable file name: {name[:80]!r}") from None
