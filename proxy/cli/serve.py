@@ -24,7 +24,7 @@ _WATCH_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="config file (default: weighbridge.yaml, else the environment)")
+    parser.add_argument("--config", metavar="FILE", help="default: weighbridge.yaml, else what the environment has")
     parser.add_argument("--host", help="address to listen on (default: server.host, 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: server.port, 8080)")
     parser.add_argument("--insecure", action="store_true", help="allow a public address without any key")

@@ -61,8 +61,11 @@ class Decoder(Protocol):
         """
         ...
 
-    def close(self) -> list[Chunk]:
-        """The transport ended in good order. Raises `UpstreamError` where the answer did not."""
+    def close(self, cut: bool = False) -> list[Chunk]:
+        """The transport ended; `cut`: not as it should have. Raises `UpstreamError` unless the answer is whole.
+
+        A stream whose every choice has its finish reason is whole, even if its end marker never came.
+        """
         ...
 
     pending: list[Chunk]

@@ -105,10 +105,10 @@ class StreamDecoder:
             raise
         return chunks
 
-    def close(self) -> list[Chunk]:
+    def close(self, cut: bool = False) -> list[Chunk]:
         rest = self._events.rest()
         chunks: list[Chunk] = []
-        if not self.ended and rest.strip():
+        if not self.ended and not cut and rest.strip():
             # Some servers leave out the last empty line; the line itself must be whole.
             if rest.lstrip().startswith(b"{"):
                 raise _told_in_answer(_error_in(rest), "JSON in place of an event stream")
@@ -201,7 +201,7 @@ class BodyDecoder:
             raise UpstreamError(Kind.MALFORMED, "decoder", f"an answer of more than {ANSWER_LIMIT} bytes", status=200)
         return []
 
-    def close(self) -> list[Chunk]:
+    def close(self, cut: bool = False) -> list[Chunk]:
         parts = self._parts
         raw = parts[0] if len(parts) == 1 else b"".join(parts)
         try:
