@@ -6,185 +6,38 @@ Durations are seconds (float), sizes bytes (int). After `load` everything is res
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    PrivateAttr,
-    Strict,
-    StringConstraints,
-    ValidationInfo,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema
 
-from proxy.config import known, values
-from proxy.config.problems import NotText, Wrong, did_you_mean
-from proxy.config.values import KeyDigest, Secret, kind_of
-
-POLICIES = ("ordered",)
-LATER_POLICIES = (
-    "weighted", "round_robin", "least_loaded", "fastest", "cheapest", "sticky", "conditional", "canary", "bandit",
-)  # fmt: skip
-
-
-class Later:
-    """Marks a setting that is promised, accepted in any shape and not active in this version: it only warns."""
-
-
-def _text(value: object) -> object:
-    if isinstance(value, str):
-        return value
-    raise NotText(f"should be text, not {kind_of(value)}")
-
-
-def _duration(value: object, info: ValidationInfo) -> float:
-    if info.context is None and isinstance(value, float):
-        return value
-    return values.duration(value)
-
-
-def _positive(value: float) -> float:
-    if value <= 0:
-        raise Wrong("should be longer than 0")
-    return value
-
-
-def _size(value: object, info: ValidationInfo) -> int:
-    if info.context is None and isinstance(value, int):
-        return value
-    return values.size(value)
-
-
-def _not_empty(value: int) -> int:
-    if value <= 0:
-        raise Wrong("should be more than 0")
-    return value
-
-
-def _json(value: object) -> object:
-    """Refuse what cannot be sent as JSON."""
-    if isinstance(value, dict):
-        for part in value.values():
-            _json(part)
-    elif isinstance(value, list):
-        for part in value:
-            _json(part)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise Wrong("infinity and NaN cannot be sent as JSON")
-    elif value is not None and not isinstance(value, str | int):
-        raise Wrong(f"{kind_of(value)} cannot be sent as JSON", "write it as text, in quotes")
-    return value
-
-
-def _parameter(name: str) -> str:
-    if name in ("model", "messages", "stream"):
-        raise Wrong(f"{name!r} is the request's own and cannot be set here")
-    return name
-
-
-def _nothing(value: object) -> object:
-    """A section left empty (`keys:` and no more) is read as one left out."""
-    return {} if value is None else value
-
-
-def _at_least_one(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    # Not `min_length`: that also complains when every item was wrong.
-    if not value:
-        raise Wrong("should not be empty", "name at least one")
-    return value
-
-
-def _no_items(value: object) -> object:
-    return () if value is None else value
-
-
-def _target_text(value: str, info: ValidationInfo) -> str:
-    provider, _, model = value.partition("/")
-    if not provider or not model.strip():
-        raise Wrong(f"not provider/model: {value[:80]!r}", "write it as in openai/gpt-5-mini")
-    if info.context is not None:
-        known.check_provider(provider, info.context)
-    return value
-
-
-def _ca_file(value: str, info: ValidationInfo) -> str:
-    if info.context is None:
-        return value
-    path = info.context.folder / value
-    if not path.is_file():
-        raise Wrong(f"there is no such file: {path}", "the path is relative to the config file")
-    return str(path)
-
-
-def _headers(value: dict[str, Secret]) -> dict[str, Secret]:
-    seen: dict[str, str] = {}
-    for name in value:
-        if (other := seen.setdefault(name.lower(), name)) != name:
-            raise Wrong(f"{other!r} and {name!r} are one header", "keep one of them")
-    return value
-
-
-def _storage(value: str) -> str | None:
-    if value == "none":
-        return None
-    if value.startswith(("postgresql://", "postgres://")):
-        raise Wrong("Postgres is not available in this version", "available: sqlite:///path/of/file.db, none")
-    if not value.startswith("sqlite:///") or not value[10:].strip("/"):
-        raise Wrong(
-            f"not a store: {value[:80]!r}", "write sqlite:///weighbridge.db, sqlite:////absolute/path.db or none"
-        )
-    if any(character in value for character in "?#") or not value.isprintable():
-        raise Wrong("the path of the store holds ?, # or a control character")
-    return value
-
-
-def _state(value: str) -> str:
-    if value != "memory://":
-        raise Wrong(f"{value[:40]!r} is not available in this version", "available: memory://")
-    return value
-
-
-def _policy(value: object) -> object:
-    kind = value.get("kind") if isinstance(value, dict) else value
-    if not isinstance(kind, str) or kind in POLICIES:
-        return {"kind": kind} if isinstance(value, str) else value
-    available = f"available: {', '.join(POLICIES)}"
-    if kind in LATER_POLICIES or ":" in kind:
-        raise Wrong(f"the policy {kind!r} is not available in this version", available)
-    raise Wrong(f"unknown policy {kind!r}", did_you_mean(kind, (*POLICIES, *LATER_POLICIES)) or available)
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"), BeforeValidator(_text)
-]
-Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict()]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["250ms", "30s", "1m30s"]})
-_SIZE_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["512KiB", "32MiB"]})
-Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
-Limit = Annotated[Duration, AfterValidator(_positive)]
-Size = Annotated[int, BeforeValidator(_size), AfterValidator(_not_empty), _SIZE_SCHEMA]
-Params = Annotated[
-    dict[Annotated[str, AfterValidator(_parameter)], Annotated[Any, AfterValidator(_json)]], BeforeValidator(_nothing)
-]
-Headers = Annotated[
-    dict[Annotated[Text, AfterValidator(known.header_name)], Secret],
-    BeforeValidator(_nothing),
-    AfterValidator(_headers),
-]
-NotYet = Annotated[Any, Later()]
+from proxy.config.fields import (
+    POLICIES,
+    BaseUrl,
+    CaFile,
+    Duration,
+    EmptyIsDefault,
+    EmptyIsNone,
+    Flag,
+    Headers,
+    Limit,
+    Name,
+    NotEmpty,
+    NotYet,
+    Number,
+    Params,
+    PolicyText,
+    ProviderName,
+    Size,
+    State,
+    Storage,
+    TargetText,
+    Text,
+    Whole,
+    text,
+)
+from proxy.config.values import KeyDigest, Secret
 
 
 class Section(BaseModel):
@@ -207,20 +60,18 @@ class Provider(Section):
     """`dialect`, `base_url`, `verbatim` and `usage_in_stream` of a known name come from its catalog row."""
 
     dialect: Text = Field(default="openai", description="The API that it speaks.")
-    base_url: Annotated[Text, AfterValidator(known.base_url)] = Field(
+    base_url: BaseUrl = Field(
         description="What stands before /chat/completions; /v1 is added to an address without a path."
     )
     api_key: Secret | None = Field(default=None, description="Its key; null for a provider that needs none.")
-    api_keys: Annotated[tuple[Secret, ...], BeforeValidator(_no_items)] = Field(
+    api_keys: Annotated[tuple[Secret, ...], EmptyIsNone] = Field(
         default=(), description="Several keys, each with its own health and limits."
     )
     like: Text | None = Field(default=None, description="A known name whose row applies, for a second account.")
     http: Literal["auto", "native", "httpx"] = Field(
         default="auto", description="The HTTP client; auto takes httpx where an outbound proxy applies."
     )
-    ca_file: Annotated[Text, AfterValidator(_ca_file)] | None = Field(
-        default=None, description="PEM file of certificate authorities to trust instead."
-    )
+    ca_file: CaFile | None = Field(default=None, description="PEM file of certificate authorities to trust instead.")
     headers: Headers = Field(default_factory=dict, description="Headers added to each request.")
     usage_in_stream: Flag = Field(default=True, description="Whether it may be asked for usage in a stream.")
     verbatim: Flag = Field(default=True, description="Whether its answers are passed on byte for byte.")
@@ -264,9 +115,9 @@ class FailoverOn(Section):
     bad_request: Flag = Field(default=False, description="Try another target when the request was called bad.")
 
 
-TimeoutsSection = Annotated[Timeouts, BeforeValidator(_nothing)]
-RetriesSection = Annotated[Retries, BeforeValidator(_nothing)]
-FailoverSection = Annotated[FailoverOn, BeforeValidator(_nothing)]
+TimeoutsSection = Annotated[Timeouts, EmptyIsDefault]
+RetriesSection = Annotated[Retries, EmptyIsDefault]
+FailoverSection = Annotated[FailoverOn, EmptyIsDefault]
 
 
 class Defaults(Section):
@@ -285,7 +136,7 @@ class Defaults(Section):
 class Target(Section):
     """Written as `provider/model`, or as a mapping with more to say."""
 
-    target: Annotated[Text, AfterValidator(_target_text)] = Field(description="provider/model")
+    target: TargetText = Field(description="provider/model")
     name: Name | None = Field(default=None, description="A name for it in metrics and records.")
     params: Params = Field(default_factory=dict, description="Request parameters used where the request has none.")
     force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
@@ -298,7 +149,7 @@ class Target(Section):
     def _from_text(cls, value: object) -> object:
         if isinstance(value, dict | Target):
             return value
-        return {"target": _text(value)}
+        return {"target": text(value)}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -330,11 +181,9 @@ class Policy(Section):
 class Route(Section):
     """One model name that apps ask for. `*` is the route of all names that have none."""
 
-    policy: Annotated[Policy, BeforeValidator(_policy)] = Policy()
-    targets: Annotated[tuple[Target, ...], AfterValidator(_at_least_one)] = Field(description="Where requests go.")
-    aliases: Annotated[tuple[Name, ...], BeforeValidator(_no_items)] = Field(
-        default=(), description="Other names for it."
-    )
+    policy: Annotated[Policy, PolicyText] = Policy()
+    targets: Annotated[tuple[Target, ...], NotEmpty] = Field(description="Where requests go.")
+    aliases: Annotated[tuple[Name, ...], EmptyIsNone] = Field(default=(), description="Other names for it.")
     timeouts: TimeoutsSection = Timeouts()
     retries: RetriesSection = Retries()
     failover_on: FailoverSection = FailoverOn()
@@ -366,21 +215,16 @@ class Key(Section):
         return self.key.digest
 
 
-ProviderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-
-
 class Config(Section):
-    server: Annotated[Server, BeforeValidator(_nothing)] = Server()
-    storage: Annotated[str, BeforeValidator(_text), AfterValidator(_storage)] | None = Field(
+    server: Annotated[Server, EmptyIsDefault] = Server()
+    storage: Storage | None = Field(
         default="sqlite:///weighbridge.db", description="Where records are kept; none keeps none."
     )
-    state: Annotated[Text, AfterValidator(_state)] = Field(
-        default="memory://", description="Where routing state is kept."
-    )
-    providers: Annotated[dict[ProviderName, Provider], BeforeValidator(_nothing)] = Field(default_factory=dict)
-    defaults: Annotated[Defaults, BeforeValidator(_nothing)] = Defaults()
-    routes: Annotated[dict[Name, Route], BeforeValidator(_nothing)] = Field(default_factory=dict)
-    keys: Annotated[tuple[Key, ...], BeforeValidator(_no_items)] = Field(default=(), description="Who may call.")
+    state: State = Field(default="memory://", description="Where routing state is kept.")
+    providers: Annotated[dict[ProviderName, Provider], EmptyIsDefault] = Field(default_factory=dict)
+    defaults: Annotated[Defaults, EmptyIsDefault] = Defaults()
+    routes: Annotated[dict[Name, Route], EmptyIsDefault] = Field(default_factory=dict)
+    keys: Annotated[tuple[Key, ...], EmptyIsNone] = Field(default=(), description="Who may call.")
     shadow: NotYet = Field(default=None, description="Mirrored requests to a candidate.")
     prices: NotYet = Field(default=None, description="USD per million tokens.")
     capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")

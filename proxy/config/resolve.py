@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from proxy.config.fields import Later
 from proxy.config.known import is_loopback
-from proxy.config.model import Config, Defaults, Later, Provider, Route, Section, Target
+from proxy.config.model import Config, Defaults, Provider, Route, Section, Target
 from proxy.config.problems import path_text
 
 _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
