@@ -60,7 +60,9 @@ def _without(section: Section) -> str:
 
 
 def _short(why: str) -> str:
-    return re.sub(r"\s+", " ", why).replace("|", "/")[:200]
+    """Both ends of it on one line: what happened first, and the last words of a log."""
+    line = re.sub(r"\s+", " ", why).replace("|", "/")
+    return line if len(line) < 240 else f"{line[:100]} … {line[-130:]}"
 
 
 def _with_rows(section: Section) -> list[tuple[str, list[Row]]]:
@@ -250,7 +252,9 @@ TABLES: dict[str, Callable[[Entry], str]] = {
     "memory": memory,
     "cancel": cancel,
 }
-NOTE = "¹ the target's core was less than 90 % busy: load and mock, not the target, set this rate."
+NOTE = (
+    "¹ the target was less than 90 % busy: not it but the load, the mock or a neighbour on the machine set this rate."
+)
 
 
 def report(entries: Sequence[Entry]) -> str:
