@@ -33,7 +33,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "max_tokens": _INTEGER,
     "max_completion_tokens": _INTEGER,
     "n": _INTEGER,
-    "seed": _INTEGER,
+    "seed": ((int, float), "an integer"),  # one of more than 64 bits is read as a float here, and passed on as it came
     "top_logprobs": _INTEGER,
     "stream": _BOOLEAN,
     "logprobs": _BOOLEAN,
