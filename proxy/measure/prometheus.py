@@ -84,7 +84,7 @@ _SECONDS_NS, _TOKEN_SECONDS_NS, _OVERHEAD_NS = _ns(SECONDS), _ns(TOKEN_SECONDS),
 class _Target:
     """Everything that is counted by target alone."""
 
-    __slots__ = ("attempt", "by_client", "by_upstream", "duration", "label", "tokens", "tpot", "ttft")
+    __slots__ = ("attempt", "by_client", "by_proxy", "by_upstream", "duration", "label", "tokens", "tpot", "ttft")
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -95,6 +95,7 @@ class _Target:
         self.tokens = [0] * len(TOKEN_TYPES)
         self.by_client = 0
         self.by_upstream = 0
+        self.by_proxy = 0
 
 
 class Metrics:
@@ -218,6 +219,8 @@ class Metrics:
             target.tpot.observe(tpot)
         if exchange.outcome is Outcome.CLIENT_CLOSED:
             target.by_client += 1
+        elif exchange.outcome is Outcome.INTERNAL_ERROR:
+            target.by_proxy += 1
         elif exchange.outcome is not Outcome.OK:
             target.by_upstream += 1
 
@@ -305,6 +308,7 @@ def _by_target(targets: Sequence[_Target], none: _Target) -> Iterator[Metric]:
             tokens.add_metric((target.label, kind), count)
         aborts.add_metric((target.label, "client"), target.by_client)
         aborts.add_metric((target.label, "upstream"), target.by_upstream)
+        aborts.add_metric((target.label, "proxy"), target.by_proxy)
     _add_histogram(duration, (none.label,), none.duration, SECONDS)
     yield from (duration, ttft, tpot, attempt, tokens, aborts)
 

@@ -17,7 +17,7 @@ from proxy.measure.store.writer import StoreSink
 
 FILTERS: Mapping[str, str] = {
     **{name: f"{name} = ?" for name in ("origin", "route", "target", "provider", "model", "key", "outcome")},
-    **{name: f"{name} = ?" for name in ("error_kind", "parent_id", "stream")},
+    **{name: f"{name} = ?" for name in ("error_kind", "parent_id")},
     "since": "at >= ?",
     "until": "at < ?",
 }
@@ -34,10 +34,20 @@ class StoreUnavailable(Exception):
 
 
 class Reads:
-    """Opens the file for each call: a page is asked for a few times a second at most, and nothing is left open."""
+    """One read at a time, each on a connection of its own.
+
+    Opening costs a millisecond; a connection that is kept would outlive a file that was replaced, and its thread would
+    keep the process from ending when somebody forgets to close it.
+    """
 
     def __init__(self, store: StoreSink) -> None:
         self._store = store
+        self._lock = asyncio.Lock()
+
+    async def aclose(self) -> None:
+        """Wait for a read under way: afterwards the file is open here no more."""
+        async with self._lock:
+            pass
 
     async def exchange(self, id: str) -> Json | None:
         """Everything about the newest exchange of that id, attempts and decision included; None if there is none.
@@ -46,16 +56,15 @@ class Reads:
         just published is found: the writer is asked to commit first. Raises `StoreUnavailable`.
         """
         async with self._connection() as connection:
-            found = await self._exchange(connection, id)
-            if found is None and self._store.pending:
-                await self._flush()
-                found = await self._exchange(connection, id)
+            found = await _whole(connection, id)
+            if found is None and await self._flushed():
+                found = await _whole(connection, id)
             return found
 
     async def exchanges(
-        self, limit: int = PAGE, before: int | None = None, filters: Mapping[str, str | int] | None = None
+        self, limit: int = PAGE, before: str | None = None, filters: Mapping[str, str] | None = None
     ) -> list[Json]:
-        """Rows of `v_exchanges`, newest first. `before` is the `record_no` of the last row of the page before.
+        """Rows of `v_exchanges`, newest first. `before`: only those older than the exchange of that id.
 
         Raises ValueError for a filter that is not in `FILTERS`, and `StoreUnavailable`.
         """
@@ -64,48 +73,50 @@ class Reads:
         if unknown:
             raise ValueError(f"cannot filter by {', '.join(unknown)}; known filters: {', '.join(FILTERS)}")
         conditions = [FILTERS[name] for name in filters]
-        values: list[str | int] = [*filters.values()]
+        values = [*filters.values()]
         if before is not None:
-            conditions.append("record_no < ?")
+            conditions.append("record_no < (SELECT max(n) FROM exchanges WHERE id = ?)")
             values.append(before)
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        if self._store.pending:
-            await self._flush()
+        query = f"SELECT * FROM v_exchanges {where} ORDER BY record_no DESC LIMIT ?"  # noqa: S608
+        await self._flushed()
         async with self._connection() as connection:
-            query = f"SELECT * FROM v_exchanges {where} ORDER BY record_no DESC LIMIT ?"  # noqa: S608
             return [_exchange(row) for row in await connection.execute_fetchall(query, (*values, limit))]
-
-    async def _exchange(self, connection: aiosqlite.Connection, id: str) -> Json | None:
-        query = "SELECT * FROM v_exchanges WHERE id = ? ORDER BY record_no DESC LIMIT 1"
-        for row in await connection.execute_fetchall(query, (id,)):
-            exchange = _exchange(row)
-            break
-        else:
-            return None
-        n = exchange["record_no"]
-        (marks,) = await connection.execute_fetchall("SELECT * FROM exchanges WHERE n = ?", (n,))
-        exchange["marks_ms"] = _marks(marks, marks["received_ns"])
-        views = await connection.execute_fetchall("SELECT * FROM v_attempts WHERE record_no = ?", (n,))
-        tables = await connection.execute_fetchall("SELECT * FROM attempts WHERE exchange_n = ?", (n,))
-        raw = {row["attempt_no"]: row for row in tables}
-        exchange["attempts"] = [_attempt(view, raw[view["attempt_no"]], marks["received_ns"]) for view in views]
-        return exchange
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
         # Not `mode=ro`: a reader of a file in WAL mode must be able to create the shared memory beside it.
         uri = f"{self._store.path.absolute().as_uri()}?mode=rw"
-        try:
-            async with aiosqlite.connect(uri, uri=True) as connection:
-                await connection.execute("PRAGMA query_only = 1")
-                connection.row_factory = aiosqlite.Row
-                yield connection
-        except sqlite3.Error as error:
-            raise StoreUnavailable(self._store.degraded or faults.reason(self._store.path, error)) from error
+        async with self._lock:
+            try:
+                async with aiosqlite.connect(uri, uri=True) as connection:
+                    await connection.execute("PRAGMA query_only = 1")
+                    connection.row_factory = aiosqlite.Row
+                    yield connection
+            except sqlite3.Error as error:
+                raise StoreUnavailable(self._store.degraded or faults.reason(self._store.path, error)) from error
 
-    async def _flush(self) -> None:
-        if self._store.degraded is None:
-            await asyncio.to_thread(self._store.flush, _FLUSH_SECONDS)
+    async def _flushed(self) -> bool:
+        """Whether there was anything to commit, and it was committed."""
+        if not self._store.pending or self._store.degraded is not None:
+            return False
+        return await asyncio.to_thread(self._store.flush, _FLUSH_SECONDS)
+
+
+async def _whole(connection: aiosqlite.Connection, id: str) -> Json | None:
+    query = "SELECT * FROM v_exchanges WHERE id = ? ORDER BY record_no DESC LIMIT 1"
+    rows = [*await connection.execute_fetchall(query, (id,))]
+    if not rows:
+        return None
+    exchange = _exchange(rows[0])
+    n = exchange["record_no"]
+    (marks,) = await connection.execute_fetchall("SELECT * FROM exchanges WHERE n = ?", (n,))
+    views = await connection.execute_fetchall("SELECT * FROM v_attempts WHERE record_no = ? ORDER BY attempt_no", (n,))
+    tables = await connection.execute_fetchall("SELECT * FROM attempts WHERE exchange_n = ?", (n,))
+    raw = {row["attempt_no"]: row for row in tables}
+    exchange["marks_ms"] = _marks(marks, marks["received_ns"])
+    exchange["attempts"] = [_attempt(view, raw[view["attempt_no"]], marks["received_ns"]) for view in views]
+    return exchange
 
 
 def _exchange(row: sqlite3.Row) -> Json:

@@ -324,15 +324,8 @@ class StoreSink:
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Exchange]) -> int:
         with _transaction(connection) as newest:
-            numbered = [*enumerate(batch, newest + 1)]
-            text = self._at.text
-            connection.executemany(
-                rows.INSERT_EXCHANGE, [rows.exchange_row(n, exchange, text(exchange.at)) for n, exchange in numbered]
-            )
-            connection.executemany(
-                rows.INSERT_ATTEMPT,
-                [rows.attempt_row(n, attempt, ex.stream) for n, ex in numbered for attempt in ex.attempts],
-            )
+            for start in range(0, len(batch), rows.CHUNK):
+                self._insert_rows(connection, newest + 1 + start, batch[start : start + rows.CHUNK])
         return len(batch)
 
     def _insert_singly(self, connection: sqlite3.Connection, batch: Sequence[Exchange]) -> int:
@@ -340,13 +333,9 @@ class StoreSink:
         written = 0
         with _transaction(connection) as newest:
             for exchange in batch:
-                n = newest + written + 1
                 connection.execute("SAVEPOINT one")
                 try:
-                    row = rows.exchange_row(n, exchange, self._at.text(exchange.at))
-                    connection.execute(rows.INSERT_EXCHANGE, row)
-                    attempts = [rows.attempt_row(n, attempt, exchange.stream) for attempt in exchange.attempts]
-                    connection.executemany(rows.INSERT_ATTEMPT, attempts)
+                    self._insert_rows(connection, newest + 1 + written, (exchange,))
                     written += 1
                 except Exception as error:
                     if faults.is_disk_fault(error):
@@ -355,6 +344,14 @@ class StoreSink:
                     connection.execute("ROLLBACK TO one")
                 connection.execute("RELEASE one")
         return written
+
+    def _insert_rows(self, connection: sqlite3.Connection, first: int, exchanges: Sequence[Exchange]) -> None:
+        text = self._at.text
+        numbered = [*enumerate(exchanges, first)]
+        rows.INSERT_EXCHANGES(connection, [rows.exchange_row(n, ex, text(ex.at)) for n, ex in numbered])
+        rows.INSERT_ATTEMPTS(
+            connection, [rows.attempt_row(n, attempt, ex.stream) for n, ex in numbered for attempt in ex.attempts]
+        )
 
     def _connect(self) -> sqlite3.Connection:
         self._connection = connection = connect(self.path)
