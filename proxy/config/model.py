@@ -84,9 +84,9 @@ class Provider(Section):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         # A known name needs nothing, not even an address, and may stand with nothing behind it.
-        written = handler.resolve_ref_schema(handler(schema))
+        written = handler(schema)
         written.pop("required", None)
-        return {"anyOf": [handler(schema), {"type": "null"}]}
+        return {"anyOf": [written, {"type": "null"}]}
 
     @property
     def credentials(self) -> tuple[Secret, ...]:

@@ -16,7 +16,7 @@ from proxy.config.source import Format
 
 ENV = {"OPENAI_API_KEY": "sk-secret-openai", "A": "sk-secret-a", "B": "broken\n"}
 FORMATS: list[Format] = ["yaml", "json", "toml"]
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+RELAXED = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 WORDS = st.sampled_from(
     [
