@@ -33,15 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '  curl -d \'{"faults": ["http_500"], "ttft": "2s"}\' http://127.0.0.1:9001/control\n'
         "  curl http://127.0.0.1:9001/stats\n\n"
         "faults:\n" + _faults()
-    ).replace("%", "%%")
+    )
 
 
 def _faults() -> str:
     lines = []
     for name, kind in FAULTS.items():
         written = f"{name}[={kind.takes}]" if kind.takes else name
-        meaning = textwrap.fill(kind.meaning, 74, subsequent_indent=" " * 45)
-        lines.append(f"  {written:<42} {meaning}")
+        whole = " (the answer is whole)" if kind.harmless else ""
+        lines += [
+            f"  {written}",
+            textwrap.fill(kind.meaning + whole, 100, initial_indent=" " * 6, subsequent_indent=" " * 6),
+        ]
     return "\n".join(lines)
 
 

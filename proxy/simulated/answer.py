@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
-import orjson
-
 from proxy.simulated.latency import Tokens
-from proxy.simulated.schema import instance
+from proxy.simulated.schema import json_text
 from proxy.simulated.words import text_pieces
 
 _EPOCH = 1_790_000_000
@@ -127,7 +125,7 @@ def _choice(wanted: Wanted, index: int, rng: Random, tokens: Tokens) -> tuple[Ch
     if wanted.calls:
         return _calling(wanted, index, rng)
     if wanted.schema is not None:
-        pieces = fragments(orjson.dumps(instance(wanted.schema, rng)).decode())
+        pieces = fragments(json_text(wanted.schema, rng))
     else:
         pieces = text_pieces(rng, tokens.draw(rng))
     finish = "stop"
@@ -149,7 +147,7 @@ def _calling(wanted: Wanted, index: int, rng: Random) -> tuple[Choice, int]:
             finish = "length"
             break
         schema = {"type": "object", "properties": {}} if tool.schema is None else tool.schema
-        pieces = fragments(orjson.dumps(instance(schema, rng)).decode())
+        pieces = fragments(json_text(schema, rng))
         if left is not None:
             if len(pieces) > left:
                 pieces, finish = pieces[:left], "length"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -157,9 +158,11 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in FAULTS:
-            raise ValueError(f"unknown fault {self.kind!r}; there are {', '.join(FAULTS)}")
+            raise _unknown(self.kind)
         if not 0 <= self.rate <= 1:
             raise ValueError(f"the rate of {self.kind} lies between 0 and 1, not {self.rate:g}")
+        if self.kind == "refuse" and self.seconds is not None and not self.always:
+            raise ValueError("refuse closes the port for a time only where it applies always, without rate or number")
 
     @classmethod
     def parse(cls, text: str) -> Fault:
@@ -172,7 +175,7 @@ class Fault:
             raise ValueError(f"not a fault: {text!r}; write it as http_503, http_503:0.3, http_503#3 or http_503#1-5")
         kind, value = match["kind"], match["value"]
         if kind not in FAULTS:
-            raise ValueError(f"unknown fault {kind!r}; there are {', '.join(FAULTS)}")
+            raise _unknown(kind)
         rate = 1.0 if match["rate"] is None else _rate(match["rate"], text)
         first = int(match["first"]) if match["first"] else None
         last = first if match["range"] is None else int(match["last"]) if match["last"] else None
@@ -202,6 +205,11 @@ class Fault:
             last = "" if self.last == self.first else f"-{self.last or ''}"
             return f"{self.kind}{value}#{self.first}{last}"
         return f"{self.kind}{value}" if self.always else f"{self.kind}{value}:{self.rate:g}"
+
+
+def _unknown(kind: str) -> ValueError:
+    near = difflib.get_close_matches(kind, FAULTS, n=1)
+    return ValueError(f"unknown fault {kind!r}" + (f", did you mean {near[0]}?" if near else ""))
 
 
 def _rate(text: str, whole: str) -> float:

@@ -1,54 +1,31 @@
-"""Requests in OpenAI's form, checked as the real API checks them: its shapes, its ranges, its kind of complaint.
+"""Requests in OpenAI's form: what they ask for, and the complaints of the real API where they make no sense.
 
-Facts from OpenAI's API reference and from the types of its Python SDK: names of the fields, ranges (temperature 0 to
-2, penalties -2 to 2, `top_logprobs` 0 to 20, at most 4 stop sequences and 16 metadata pairs), codes of errors.
+Facts from OpenAI's API reference and from the types of its Python SDK: roles, content parts, tools, formats.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from proxy.simulated.answer import Complaint, Tool, Wanted
 from proxy.simulated.dialect import Rules
+from proxy.simulated.openai_fields import CHAT, COMPLETION, checked, invalid, of_type, one_of, wrong_type
 
 Json = dict[str, Any]
 
 _ROLES = ("developer", "system", "user", "assistant", "tool", "function")
-_PART_MEMBERS = {
-    "text": "text",
-    "image_url": "image_url",
-    "input_audio": "input_audio",
-    "file": "file",
-    "refusal": "refusal",
-}
+_PARTS = ("text", "image_url", "input_audio", "file", "refusal")
+"""Kinds of content; the member of the same name holds it."""
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NAMES = {
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a decimal",
-    list: "an array",
-    dict: "an object",
-}
 _ANY_OBJECT = {
     "type": "object",
     "properties": {"answer": {"type": "string"}, "weight": {"type": "integer"}},
     "required": ["answer", "weight"],
 }
 _IMAGE_TOKENS = 85
-
-
-def invalid(param: str, message: str, code: str = "invalid_value") -> Complaint:
-    return Complaint(400, message, param=param, code=code)
-
-
-def wrong_type(param: str, expected: str, value: object) -> Complaint:
-    got = "null" if value is None else _NAMES.get(type(value), "something else")
-    return invalid(param, f"Invalid type for '{param}': expected {expected}, but got {got} instead.", "invalid_type")
 
 
 def check_key(headers: dict[str, str], rules: Rules) -> None:
@@ -62,143 +39,9 @@ def check_key(headers: dict[str, str], rules: Rules) -> None:
         raise Complaint(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
-def _number(low: float, high: float) -> Callable[[str, object], None]:
-    def check(param: str, value: object) -> None:
-        if type(value) not in (int, float):
-            raise wrong_type(param, "a decimal", value)
-        _range(param, value, low, high, "decimal")
-
-    return check
-
-
-def _integer(low: float = float("-inf"), high: float = float("inf")) -> Callable[[str, object], None]:
-    def check(param: str, value: object) -> None:
-        if type(value) is not int:
-            raise wrong_type(param, "an integer", value)
-        _range(param, value, low, high, "integer")
-
-    return check
-
-
-def _range(param: str, value: Any, low: float, high: float, kind: str) -> None:
-    if value < low:
-        message = (
-            f"Invalid '{param}': {kind} below minimum value. Expected a value >= {low:g}, but got {value} instead."
-        )
-        raise invalid(param, message, f"{kind}_below_min_value")
-    if value > high:
-        message = (
-            f"Invalid '{param}': {kind} above maximum value. Expected a value <= {high:g}, but got {value} instead."
-        )
-        raise invalid(param, message, f"{kind}_above_max_value")
-
-
-def _type(kind: type) -> Callable[[str, object], None]:
-    def check(param: str, value: object) -> None:
-        if type(value) is not kind:
-            raise wrong_type(param, _NAMES[kind], value)
-
-    return check
-
-
-def _one_of(*names: str) -> Callable[[str, object], None]:
-    def check(param: str, value: object) -> None:
-        if type(value) is not str:
-            raise wrong_type(param, "one of " + ", ".join(f"'{name}'" for name in names), value)
-        if value not in names:
-            supported = ", ".join(f"'{name}'" for name in names)
-            raise invalid(param, f"Invalid value: '{value}'. Supported values are: {supported}.")
-
-    return check
-
-
-def _stop(param: str, value: object) -> None:
-    stops = value if type(value) is list else [value]
-    if len(stops) > 4:
-        raise invalid(
-            param, f"Invalid '{param}': array too long. Expected at most 4, got {len(stops)}.", "array_above_max_length"
-        )
-    for stop in stops:
-        if type(stop) is not str:
-            raise wrong_type(param, "a string or an array of strings", stop)
-
-
-def _metadata(param: str, value: object) -> None:
-    if type(value) is not dict:
-        raise wrong_type(param, "an object", value)
-    if len(value) > 16:
-        raise invalid(
-            param, "Invalid 'metadata': too many properties. Expected at most 16.", "object_above_max_properties"
-        )
-    for key, one in value.items():
-        if type(one) is not str:
-            raise wrong_type(f"{param}.{key}", "a string", one)
-
-
-def _bias(param: str, value: object) -> None:
-    if type(value) is not dict:
-        raise wrong_type(param, "an object", value)
-    for key, one in value.items():
-        _number(-100, 100)(f"{param}.{key}", one)
-
-
-def _free(param: str, value: object) -> None:
-    """Taken as it is."""
-
-
-def _not_simulated(param: str, value: object) -> None:
-    raise invalid(param, f"The simulated upstream does not do '{param}'.", "unsupported_parameter")
-
-
-_SHARED: dict[str, Callable[[str, object], None]] = {
-    "model": _type(str),
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "frequency_penalty": _number(-2, 2),
-    "presence_penalty": _number(-2, 2),
-    "n": _integer(1, 128),
-    "max_tokens": _integer(1),
-    "seed": _integer(),
-    "stop": _stop,
-    "stream": _type(bool),
-    "stream_options": _type(dict),
-    "user": _type(str),
-    "logit_bias": _bias,
-}
-_CHAT_FIELDS = _SHARED | {
-    "messages": _type(list),
-    "max_completion_tokens": _integer(1),
-    "logprobs": _type(bool),
-    "top_logprobs": _integer(0, 20),
-    "metadata": _metadata,
-    "parallel_tool_calls": _type(bool),
-    "reasoning_effort": _one_of("none", "minimal", "low", "medium", "high", "xhigh", "max"),
-    "response_format": _type(dict),
-    "service_tier": _one_of("auto", "default", "flex", "scale", "priority", "fast"),
-    "store": _type(bool),
-    "tools": _type(list),
-    "tool_choice": _free,
-    "verbosity": _one_of("low", "medium", "high"),
-    "prompt_cache_key": _type(str),
-    "safety_identifier": _type(str),
-    "modalities": _free,
-    "prediction": _free,
-    "prompt_cache_options": _free,
-    "prompt_cache_retention": _free,
-    "moderation": _free,
-    "audio": _not_simulated,
-    "functions": _not_simulated,
-    "function_call": _not_simulated,
-    "web_search_options": _not_simulated,
-}  # fmt: skip
-_COMPLETION_FIELDS = _SHARED | {
-    "prompt": _free, "best_of": _integer(1, 20), "echo": _type(bool), "logprobs": _integer(0, 5), "suffix": _type(str),
-}  # fmt: skip
-
-
 def read_chat(body: object, rules: Rules) -> Wanted:
     """Raises Complaint."""
-    ask = _checked(body, _CHAT_FIELDS, rules)
+    ask = checked(body, CHAT, rules)
     if "messages" not in ask:
         raise invalid("messages", "Missing required parameter: 'messages'.", "missing_required_parameter")
     messages = ask["messages"]
@@ -227,7 +70,7 @@ def read_chat(body: object, rules: Rules) -> Wanted:
 
 def read_completion(body: object, rules: Rules) -> Wanted:
     """Raises Complaint."""
-    ask = _checked(body, _COMPLETION_FIELDS, rules)
+    ask = checked(body, COMPLETION, rules)
     prompt = ask.get("prompt", "")
     if type(prompt) not in (str, list):
         raise wrong_type("prompt", "a string or an array", prompt)
@@ -249,26 +92,6 @@ def _key(*parts: object) -> bytes:
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 
 
-def _checked(body: object, fields: dict[str, Callable[[str, object], None]], rules: Rules) -> Json:
-    """The request without its nulls, each known field checked."""
-    if type(body) is not dict:
-        raise Complaint(400, "We could not parse the JSON body of your request. It must be a JSON object.")
-    if not body.get("model"):
-        raise Complaint(400, "you must provide a model parameter")
-    ask = {name: value for name, value in body.items() if value is not None}
-    for name, value in ask.items():
-        if name in fields:
-            fields[name](name, value)
-        elif rules.strict:
-            raise invalid(name, f"Unknown parameter: '{name}'.", "unknown_parameter")
-    if rules.models and ask["model"] not in rules.models:
-        message = f"The model '{ask['model']}' does not exist or you do not have access to it."
-        raise Complaint(404, message, code="model_not_found")
-    if "stream_options" in ask and not ask.get("stream"):
-        raise invalid("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
-    return ask
-
-
 def _check_messages(messages: list[Any]) -> None:
     if not messages:
         raise invalid(
@@ -281,13 +104,13 @@ def _check_messages(messages: list[Any]) -> None:
             raise wrong_type(where, "an object", message)
         if "role" not in message:
             raise invalid(f"{where}.role", f"Missing required parameter: '{where}.role'.", "missing_required_parameter")
-        _one_of(*_ROLES)(f"{where}.role", message["role"])
+        one_of(*_ROLES)(f"{where}.role", message["role"])
         calls = message.get("tool_calls")
         _check_content(where, message, bool(calls) or message.get("function_call") is not None)
         if calls is not None:
             called |= _called(where, calls)
         if message["role"] == "tool":
-            _type(str)(f"{where}.tool_call_id", message.get("tool_call_id"))
+            of_type(str)(f"{where}.tool_call_id", message.get("tool_call_id"))
             if message["tool_call_id"] not in called:
                 message_ = "messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
                 raise invalid(f"{where}.role", f"Invalid parameter: {message_}")
@@ -302,11 +125,11 @@ def _called(where: str, calls: object) -> set[object]:
         here = f"{where}.tool_calls[{at}]"
         if type(call) is not dict:
             raise wrong_type(here, "an object", call)
-        _type(str)(f"{here}.id", call.get("id"))
+        of_type(str)(f"{here}.id", call.get("id"))
         if call.get("type", "function") == "function":
-            _type(dict)(f"{here}.function", call.get("function"))
-            _type(str)(f"{here}.function.name", call["function"].get("name"))
-            _type(str)(f"{here}.function.arguments", call["function"].get("arguments"))
+            of_type(dict)(f"{here}.function", call.get("function"))
+            of_type(str)(f"{here}.function.name", call["function"].get("name"))
+            of_type(str)(f"{here}.function.arguments", call["function"].get("arguments"))
         ids.add(call["id"])
     return ids
 
@@ -323,17 +146,16 @@ def _check_content(where: str, message: Json, may_lack: bool) -> None:
         here = f"{where}.content[{at}]"
         if type(part) is not dict:
             raise wrong_type(here, "an object", part)
-        _one_of(*_PART_MEMBERS)(f"{here}.type", part.get("type"))
-        member = _PART_MEMBERS[part["type"]]
-        value = part.get(member)
-        _type(str if member in ("text", "refusal") else dict)(f"{here}.{member}", value)
+        one_of(*_PARTS)(f"{here}.type", part.get("type"))
+        member = part["type"]
+        of_type(str if member in ("text", "refusal") else dict)(f"{here}.{member}", part.get(member))
         if member == "image_url":
             _check_image(here, part["image_url"])
 
 
 def _check_image(here: str, image: Json) -> None:
     url = image.get("url")
-    _type(str)(f"{here}.image_url.url", url)
+    of_type(str)(f"{here}.image_url.url", url)
     if not str(url).startswith(("data:", "http://", "https://")):
         raise invalid(
             f"{here}.image_url.url", "Invalid image URL: neither a data URL nor http(s).", "invalid_image_url"
@@ -353,16 +175,16 @@ def _format(wanted: Json | None) -> Any:
     """The schema that the answer must satisfy; None for text."""
     if wanted is None:
         return None
-    _one_of("text", "json_object", "json_schema")("response_format.type", wanted.get("type"))
+    one_of("text", "json_object", "json_schema")("response_format.type", wanted.get("type"))
     if wanted["type"] == "text":
         return None
     if wanted["type"] == "json_object":
         return _ANY_OBJECT
     described = wanted.get("json_schema")
-    _type(dict)("response_format.json_schema", described)
-    _type(str)("response_format.json_schema.name", wanted["json_schema"].get("name"))
+    of_type(dict)("response_format.json_schema", described)
+    of_type(str)("response_format.json_schema.name", wanted["json_schema"].get("name"))
     schema = wanted["json_schema"].get("schema", _ANY_OBJECT)
-    _type(dict)("response_format.json_schema.schema", schema)
+    of_type(dict)("response_format.json_schema.schema", schema)
     return schema
 
 
@@ -381,11 +203,12 @@ def _calls(ask: Json, messages: list[Any]) -> tuple[Tool, ...]:
         raise invalid("tools", "Invalid 'tools': empty array. Expected an array with minimum length 1.", "empty_array")
     choice = ask.get("tool_choice", "auto")
     if type(choice) is dict:
-        name = (choice.get("function") or {}).get("name") if choice.get("type") == "function" else None
-        if name not in tools:
+        function = choice.get("function") if choice.get("type") == "function" else None
+        name = function.get("name") if type(function) is dict else None
+        if type(name) is not str or name not in tools:
             raise invalid("tool_choice", f"Invalid value for 'tool_choice': tool {name!r} not found in 'tools'.")
         return (tools[name],)
-    _one_of("none", "auto", "required")("tool_choice", choice)
+    one_of("none", "auto", "required")("tool_choice", choice)
     if choice == "none" or (choice == "auto" and messages[-1]["role"] == "tool"):
         return ()
     called = tuple(tools.values())

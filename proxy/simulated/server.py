@@ -75,6 +75,7 @@ class Simulated:
         self.requests: deque[Request] = deque(maxlen=keep)
         """The last requests to the API, oldest first."""
         self.stopping = False
+        self._started = False
         self._number = 0
         self._turn = 0
         self._faults = faults_of(faults)
@@ -103,7 +104,7 @@ class Simulated:
         """Counts requests for `#N` anew. Raises ValueError, and then keeps the faults that it had."""
         self._faults = faults_of(given)
         self._turn = 0
-        if self._server is not None or self._reserved is not None or self._opening is not None:
+        if self._started:
             self._open_or_close()
 
     def change(self, **settings: Any) -> None:
@@ -135,6 +136,7 @@ class Simulated:
         self.stopping = False
         self._reserved = self._bound()
         self.port = self._reserved.getsockname()[1]
+        self._started = True
         self._open_or_close()
         if self._opening is not None:
             await self._opening
@@ -142,6 +144,7 @@ class Simulated:
     async def stop(self) -> None:
         """Close the port and every connection, finished or not."""
         self.stopping = True
+        self._started = False
         if self._reopen is not None:
             self._reopen.cancel()
         if self._opening is not None:
@@ -188,9 +191,9 @@ class Simulated:
             self._reopen.cancel()
             self._reopen = None
         refusing = self._refusing
-        if refusing is None and self._reserved is not None:
+        if refusing is None and self._server is None and self._opening is None:
             # Listening starts here and now, so that no client is refused once the fault is gone.
-            sock, self._reserved = self._reserved, None
+            sock, self._reserved = self._reserved or self._bound(), None
             sock.listen(1024)
             self._opening = asyncio.get_running_loop().create_task(self._serve(sock))
         elif refusing is not None:
@@ -293,9 +296,12 @@ class Simulated:
         if told is None:
             return pick(self._faults, self.seed, self._turn)
         try:
-            return Fault.parse(told)
+            fault = Fault.parse(told)
         except ValueError as error:
             raise Complaint(400, f"x-sim-fault: {error}") from error
+        if not fault.always:
+            raise Complaint(400, "x-sim-fault: it is for this request; leave out the rate and the number")
+        return fault
 
     def _complain(self, complaint: Complaint) -> Reply:
         return Reply(complaint.status, [("content-type", "application/json")], [Part(self.dialect.error(complaint))])
