@@ -1,8 +1,8 @@
 """Time, so that tests can hold it. Durations come from `now`, dates from `wall`; the two are never mixed.
 
 `Deadline` is the one timer of an exchange. It interrupts the task that serves the exchange, wherever it waits, and
-remembers why. Moving it later costs two assignments; the timer underneath is only re-armed when it fires early or
-when the new time lies before it.
+remembers why. The timer underneath first fires after `EARLY`, so that a quick exchange arms it once; moving the limit
+costs two assignments, unless it comes before the time for which the timer is armed.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ class LoopClock:
 
 
 SECOND = 1_000_000_000
+EARLY = 0.02
+EARLY_NS = 20_000_000
+"""An exchange that is over within this time is quick."""
 
 
 class Deadline:
@@ -55,7 +58,8 @@ class Deadline:
 
     Works as `asyncio.timeout` does: the task is cancelled, and whoever catches the `CancelledError` asks `taken()`
     whether it was meant for this deadline. `stop` does the same at once and for good: the client left, or the proxy
-    is shutting down; no later wait of this exchange is worth beginning then.
+    is shutting down; no later wait of this exchange is worth beginning then. `early` is called once, `EARLY` after the
+    start, for what only an exchange that takes longer needs.
     """
 
     __slots__ = (
@@ -63,6 +67,7 @@ class Deadline:
         "_at_ns",
         "_clock",
         "_closed",
+        "_early",
         "_handle",
         "_loop",
         "_name",
@@ -72,15 +77,24 @@ class Deadline:
         "stopped",
     )
 
-    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], total_ns: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        task: asyncio.Task[Any],
+        now_ns: int,
+        total_ns: int,
+        early: Callable[[], None] | None = None,
+    ) -> None:
         self._clock = clock
         self._loop = loop
         self._task = task
         self._total_ns = total_ns
         self._at_ns = total_ns
-        self._armed_ns = 0
+        self._armed_ns = now_ns + EARLY_NS
         self._name = "total"
-        self._handle: asyncio.TimerHandle | None = None
+        self._early = early
+        self._handle: asyncio.TimerHandle | None = loop.call_later(EARLY, self._fire)
         self._pending: str | None = None
         self._closed = False
         self.stopped: str | None = None
@@ -133,6 +147,9 @@ class Deadline:
 
     def _fire(self) -> None:
         self._handle = None
+        if self._early is not None:
+            self._early()
+            self._early = None
         if self._pending is not None:
             return
         if self._clock.now() + 1_000_000 < self._at_ns:

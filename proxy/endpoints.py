@@ -27,8 +27,6 @@ Scope = dict[str, Any]
 Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 
-WATCH_AFTER = 0.02
-"""Seconds until a request is watched for its client leaving: a quick answer never pays for the watching."""
 BODY_IDLE = 30.0
 """Seconds without a byte after which an unfinished request body is given up."""
 DISCARD_FACTOR = 8
@@ -72,8 +70,8 @@ class ChatCompletions:
             body = await _read_body(scope, receive, front.body_limit)
         except (Refusal, Gone) as end:
             early = end
-        run = self.engine.begin(loop, task)
-        watch = _Watch(loop, receive, run)
+        watch = _Watch(loop, receive)
+        run = watch.run = self.engine.begin(loop, task, watch.begin)
         try:
             if early is not None:
                 raise early
@@ -140,27 +138,26 @@ class ChatCompletions:
 
 
 class _Watch:
-    """Stops the exchange when the client goes away. Waiting for that costs a task, so it begins a little later."""
+    """Stops the exchange when the client goes away. Waiting for that costs a task, which a quick answer never needs."""
 
-    __slots__ = ("_handle", "_loop", "_receive", "_run", "_task")
+    __slots__ = ("_loop", "_receive", "_task", "run")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive, run: Run) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
         self._loop = loop
         self._receive = receive
-        self._run = run
         self._task: asyncio.Task[None] | None = None
-        self._handle = loop.call_later(WATCH_AFTER, self._begin)
+        self.run: Run | None = None
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._task = self._loop.create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._run.deadline.stop(GONE)
+        if self.run is not None:
+            self.run.deadline.stop(GONE)
 
     def close(self) -> None:
-        self._handle.cancel()
         if self._task is not None:
             self._task.cancel()
 

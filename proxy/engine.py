@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from random import Random
 
 from policies.retry import Tries
@@ -37,13 +38,16 @@ class Engine:
         self.bus = bus
         self.rng = rng
         self.origin = origin
+        self._ids = Random(os.urandom(32))  # noqa: S311  (ids are names, not secrets; asking the system costs thrice)
         self.running: set[Run] = set()
 
-    def begin(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object]) -> Run:
-        """A run for the current task, whose request has just been read whole."""
+    def begin(
+        self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object], early: Callable[[], None] | None = None
+    ) -> Run:
+        """A run for the current task, whose request has just been read whole. `early`: see `Deadline`."""
         now = self.clock.now()
-        exchange = Exchange("req_" + os.urandom(12).hex(), self.clock.wall(), now, self.origin)
-        run = Run(self, exchange, Deadline(self.clock, loop, task, now + _TOTAL))
+        exchange = Exchange(f"req_{self._ids.getrandbits(96):024x}", self.clock.wall(), now, self.origin)
+        run = Run(self, exchange, Deadline(self.clock, loop, task, now, now + _TOTAL, early))
         self.running.add(run)
         return run
 

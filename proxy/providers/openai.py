@@ -121,31 +121,46 @@ class StreamDecoder:
         return chunks
 
     def _chunk(self, event: bytes) -> Chunk:
+        if event.startswith(b"data: {"):
+            # The common form: one line of JSON. Where it is not, the careful reading below says so.
+            try:
+                body = orjson.loads(event[6:])
+            except orjson.JSONDecodeError:
+                return self._careful(event)
+            return self._read(body, event)
+        return self._careful(event)
+
+    def _careful(self, event: bytes) -> Chunk:
         data = payload(event)
         if not data:
             return Chunk(COMMENT, event)
-        if data == b"[DONE]":
+        if data.strip() == b"[DONE]":
             return self._end(event)
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            if data.strip() == b"[DONE]":
-                return self._end(event)
             raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not JSON: {error}", status=200) from error
         if type(body) is not dict:
             raise UpstreamError(Kind.MALFORMED, "decoder", "an event is not a JSON object", status=200)
-        choices = body.get("choices")
-        if body.get("error") or event_name(event) == b"error" or (choices is None and _is_error(body)):
+        if event_name(event) == b"error":
             raise _told_in_answer(_error_in(data), "an error inside the stream")
+        return self._read(body, event)
+
+    def _read(self, body: Json, event: bytes) -> Chunk:
+        choices = body.get("choices")
+        if ("error" in body or choices is None) and (body.get("error") or _is_error(body)):
+            raise _told_in_answer(_error_in(payload(event)), "an error inside the stream")
         kind = self._choices(choices) if choices else META
-        usage = body.get("usage")
-        if type(usage) is dict:
-            self.usage = usage_of(usage)
-            if not choices:
-                kind = USAGE
+        usage_key = "usage" in body
+        if usage_key:
+            usage = body["usage"]
+            if type(usage) is dict:
+                self.usage = usage_of(usage)
+                if not choices:
+                    kind = USAGE
         if self.model is None and type(body.get("model")) is str:
             self.model = body["model"] or None
-        return Chunk(kind, event, body, "usage" in body)
+        return Chunk(kind, event, body, usage_key)
 
     def _end(self, event: bytes) -> Chunk:
         if not self._finished or self._seen - self._finished:
@@ -161,14 +176,18 @@ class StreamDecoder:
             if type(choice) is not dict:
                 raise UpstreamError(Kind.MALFORMED, "decoder", "a choice is not an object", status=200)
             index = choice.get("index")
-            index = index if type(index) is int else 0
+            if type(index) is not int:
+                index = 0
             self._seen.add(index)
             delta = choice.get("delta")
             if type(delta) is dict:
-                for key, value in delta.items():
-                    if value and key != "role":
-                        kind = CONTENT
-                        break
+                if delta.get("content"):
+                    kind = CONTENT
+                else:
+                    for key, value in delta.items():
+                        if value and key != "role":
+                            kind = CONTENT
+                            break
             reason = choice.get("finish_reason")
             if reason:
                 if reason == "error":
