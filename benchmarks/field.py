@@ -82,9 +82,11 @@ class Field:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for running in list(self.running):
-            self.stop(running)
-        procs.stop(self.mock)
+        try:
+            for running in list(self.running):
+                self.stop(running)
+        finally:
+            procs.stop(self.mock)
 
     def _announced(self, log: Path) -> int:
         until = time.monotonic() + 20
