@@ -9,8 +9,9 @@ from random import Random
 from policies import POLICIES
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
-from proxy.auth import Gate, Key, is_loopback
+from proxy.auth import Gate, Key
 from proxy.clock import SECOND
+from proxy.config.known import is_loopback
 from proxy.endpoints import Front
 from proxy.providers.base import Endpoint, Provider
 from proxy.providers.openai import OpenAI

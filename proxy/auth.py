@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from proxy.config.known import is_loopback
 from proxy.errors import Refusal
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -28,16 +28,6 @@ def header(headers: Headers, name: bytes) -> bytes:
         if key == name:
             return value
     return b""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Gate:
@@ -101,7 +91,7 @@ class Gate:
 
 def _names_local_host(host: bytes) -> bool:
     name = host.decode("latin-1").lower()
-    return is_loopback(name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0])
+    return is_loopback(name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0])
 
 
 def _denied(message: str) -> Refusal:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.auth import is_loopback
 from proxy.config import Config, ConfigError, find
+from proxy.config.known import is_loopback
 
 if TYPE_CHECKING:
     from proxy.app import App
