@@ -60,6 +60,24 @@ class Running:
                 return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
+class Upstream(Running):
+    """A simulated upstream, with its own paths for orders and counts."""
+
+    def change(self, **settings: Any) -> None:
+        """Set `faults`, `ttft`, `itl` or `tokens`; `#N` of a fault counts requests from here."""
+        answer = self.ask("/control", settings)
+        assert answer.status == 200, answer.body
+
+    def stats(self) -> dict[str, Any]:
+        counts: dict[str, Any] = self.ask("/stats").json()
+        return counts
+
+    def reset(self) -> None:
+        """No faults, no latency, no counts."""
+        self.change(faults=[], ttft="0", itl="0", tokens="20")
+        assert self.ask("/stats/reset", b"").status == 200
+
+
 @contextmanager
 def proxy(config: Mapping[str, Any], folder: Path, *, env: Mapping[str, str] | None = None) -> Iterator[Running]:
     """`weighbridge serve` with this configuration, on a free port, ready for requests.
@@ -71,16 +89,16 @@ def proxy(config: Mapping[str, Any], folder: Path, *, env: Mapping[str, str] | N
     storage = f"sqlite:///{folder / 'exchanges.db'}"
     path.write_text(json.dumps({"server": {"port": 0}, "storage": storage, **config}, indent=1))
     with _running(["serve", "--config", str(path)], folder / "proxy.log", env) as running:
-        _await(running, lambda: running.ask("/readyz").status == 200)
+        _await(running, lambda: _is_ready(running))
         yield running
 
 
 @contextmanager
-def upstream(folder: Path, *options: str) -> Iterator[Running]:
+def upstream(folder: Path, *options: str) -> Iterator[Upstream]:
     """`weighbridge upstream` with these command-line options, on a free port."""
     folder.mkdir(parents=True, exist_ok=True)
     with _running(["upstream", "--port", "0", *options], folder / "upstream.log", None) as running:
-        yield running
+        yield Upstream(running.process, running.base_url, running.log)
 
 
 def rows(folder: Path, query: str) -> list[dict[str, Any]]:
@@ -117,6 +135,13 @@ def _announced(log: Path) -> str | None:
     """The base URL that the process has logged, if it has."""
     found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text(errors="replace"))
     return found and found[0]
+
+
+def _is_ready(running: Running) -> bool:
+    try:
+        return running.ask("/readyz").status == 200
+    except ConnectionRefusedError:
+        return False  # the port is named a moment before it listens
 
 
 def _await(running: Running, ready: Callable[[], bool]) -> None:
