@@ -271,7 +271,8 @@ def report(entries: Sequence[Entry]) -> str:
 
 def source(entry: Entry) -> str:
     """One line on where figures come from."""
-    versions = ", ".join(f"{name} {version}" for name, version in entry["versions"].items() if version)
+    shown = {name for section in entry["result"].values() for name in section}
+    versions = ", ".join(f"{name} {v}" for name, v in entry["versions"].items() if v and name in shown)
     return f"*{entry['at'][:10]}, {entry['machine']}; {entry['rounds']} rounds; load: {entry['load']}; {versions}.*"
 
 

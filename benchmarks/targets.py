@@ -119,7 +119,7 @@ def weighbridge(folder: Path, mock: int, checkout: Path = ROOT, name: str = "wei
 
 
 def _commit(checkout: Path) -> str:
-    return _printed("git", "-C", str(checkout), "rev-parse", "--short", "HEAD")
+    return _printed("git", "-C", str(checkout), "describe", "--always", "--dirty")
 
 
 def litellm(folder: Path, mock: int) -> Target | None:
