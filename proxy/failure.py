@@ -92,7 +92,12 @@ def _as_openai(body: bytes, kind_type: str, code: str | None) -> bytes:
     if isinstance(whole, list) and whole:
         whole = whole[0]
     inner = whole.get("error", whole)
-    if isinstance(inner, dict) and inner is not whole and inner.keys() >= _MEMBERS and (inner["code"] or code is None):
+    if (
+        isinstance(inner, dict)
+        and inner is not whole
+        and inner.keys() >= _MEMBERS
+        and (code is None or isinstance(inner["code"], str))
+    ):
         return body
     known: dict[str, Any] = inner if isinstance(inner, dict) else {"message": inner}
     message = known.get("message") or known.get("detail") or "The upstream refused the request."
@@ -101,6 +106,6 @@ def _as_openai(body: bytes, kind_type: str, code: str | None) -> bytes:
         "message": message if isinstance(message, str) else orjson.dumps(message).decode(),
         "type": known.get("type") or kind_type,
         "param": known.get("param"),
-        "code": known.get("code") if known.get("code") is not None else code,
+        "code": known.get("code") if code is None or isinstance(known.get("code"), str) else code,
     }
     return orjson.dumps({"error": put})
