@@ -1,0 +1,59 @@
+"""`weighbridge demo`: the product at work, without a key or a config."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import signal
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+
+_NEEDS = ("openai", "rich")
+_LEAST_SECONDS = 3.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="N", help="how long the load runs (default: 20, at least 3)"
+    )
+    parser.add_argument("--port", type=int, default=0, metavar="P", help="the proxy's port (default: a free one)")
+    parser.add_argument("--keep", action="store_true", help="keep serving after the load, until Ctrl-C")
+    parser.epilog = (
+        "examples:\n  weighbridge demo\n  weighbridge demo --seconds 60 --port 8080 --keep\n\n"
+        "Exit status: 0 if no client saw an error and all counts agree, 1 if not, 2 if it could not run."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"The demo needs {' and '.join(missing)}: pip install 'weighbridge[demo]'", file=sys.stderr)
+        return 2
+    if not _LEAST_SECONDS <= args.seconds < float("inf") or not 0 <= args.port <= 65535:
+        print(f"--seconds is {_LEAST_SECONDS:g} or more, --port from 0 (any free one) to 65535.", file=sys.stderr)
+        return 2
+    from proxy.demo.processes import Children, DemoError
+    from proxy.demo.screen import Screen
+
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, signal.default_int_handler)  # ends as Ctrl-C does, and the children with it
+    screen = Screen()
+    screen.opening()
+    from proxy.demo.story import tell  # the SDK takes a second to import
+
+    folder = Path(tempfile.mkdtemp(prefix="weighbridge-demo-"))
+    try:
+        with Children(folder) as children:
+            verdict = tell(screen, children, seconds=args.seconds, port=args.port, keep=args.keep)
+    except DemoError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except sqlite3.Error as error:
+        print(f"The records cannot be read: {error}.\nThe logs may tell why: {folder}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        screen.stopped(folder / "weighbridge.db")
+        return 130
+    return 0 if verdict.agree and not verdict.errors else 1

@@ -1,0 +1,1 @@
+"""What `weighbridge demo` is made of: child processes, a load, an audit of all counts, and what is shown."""
