@@ -176,9 +176,22 @@ def test_a_target_that_refuses_connections_is_not_seen(sdk: Sync | Async, place:
 
 
 @pytest.mark.parametrize("fault", ["cut_mid_stream", "cut_clean", "cut_reset", "error_event", "malformed_sse"])
-def test_a_broken_stream_raises_and_is_not_repeated(sdk: Sync | Async, place: Place, fault: str) -> None:
-    """The fault follows after more content than comes in one read: content that came with it would not be sent on."""
+def test_a_broken_stream_raises_and_is_not_repeated(place: Place, fault: str) -> None:
+    """The fault follows on more content than one read can bring; content that came with it would never be sent on."""
     place.primary.change(faults=[f"{fault}=after:3000"], tokens="4000")
+    sdk = Sync(f"{place.proxy.base_url}/v1", max_retries=2)
+    assert_broken(sdk, place)
+    sdk.close()
+
+
+def test_a_broken_stream_raises_in_the_asynchronous_client_too(place: Place) -> None:
+    place.primary.change(faults=["cut_clean"])
+    sdk = Async(f"{place.proxy.base_url}/v1", max_retries=2)
+    assert_broken(sdk, place)
+    sdk.close()
+
+
+def assert_broken(sdk: Sync | Async, place: Place) -> None:
     with pytest.raises(openai.APIError) as caught:
         sdk.chunks(model="pair")
     assert not isinstance(caught.value, openai.APIStatusError | openai.APIConnectionError)
