@@ -27,8 +27,6 @@ Scope = dict[str, Any]
 Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 
-BODY_IDLE = 30.0
-"""Seconds without a byte after which an unfinished request body is given up."""
 DISCARD_FACTOR = 8
 """How much of a body that is too large is still read, in multiples of the limit, so that the client can read why."""
 
@@ -68,8 +66,12 @@ class ChatCompletions:
                 raise shutting_down()
             key = front.gate.client(scope["headers"])
             body = await _read_body(scope, receive, front.body_limit)
+            if self.draining:
+                raise shutting_down()
         except (Refusal, Gone) as end:
             early = end
+        except asyncio.CancelledError:
+            early = shutting_down()  # the server does not wait any longer for the rest of the body
         watch = _Watch(loop, receive)
         run = watch.run = self.engine.begin(loop, task, watch.begin)
         try:
@@ -163,7 +165,7 @@ class _Watch:
 
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole request body. Raises `Refusal` (408, 413, 415) or `Gone`."""
+    """The whole request body. Raises `Refusal` (408, 413, 415) or `Gone`. The connection bounds the time."""
     headers = scope["headers"]
     coding = header(headers, b"content-encoding")
     if coding and coding.lower() != b"identity":
@@ -177,21 +179,15 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         raise _too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise Gone("the client left before its request was whole")
+        raise _unfinished(scope)
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False) and len(body) <= limit:
         return body
     parts, size = [body], len(body)
     while message.get("more_body", False):
-        try:
-            async with asyncio.timeout(BODY_IDLE):
-                message = await receive()
-        except TimeoutError:
-            raise Refusal(
-                408, f"The request body stopped coming for {BODY_IDLE:.0f} s.", code="request_timeout"
-            ) from None
+        message = await receive()
         if message["type"] == "http.disconnect":
-            raise Gone("the client left before its request was whole")
+            raise _unfinished(scope)
         size += len(message.get("body", b""))
         if size <= limit:
             parts.append(message.get("body", b""))
@@ -202,6 +198,12 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if size > limit:
         raise _too_large(limit)
     return b"".join(parts)
+
+
+def _unfinished(scope: Scope) -> Refusal | Gone:
+    if scope["state"].get("late"):
+        return Refusal(408, "The request body stopped coming.", code="request_timeout")
+    return Gone("the client left before its request was whole")
 
 
 def _too_large(limit: int) -> Refusal:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from proxy.auth import Gate
 from proxy.errors import Refusal
 from proxy.measure.prometheus import Metrics
-from proxy.measure.store.reads import Reads
+from proxy.measure.store.reads import Reads, StoreUnavailable
 from proxy.measure.store.writer import StoreSink
 from proxy.wire.render import error_object
 
@@ -64,8 +64,14 @@ class Site:
                 Route("/api/exchanges", self._exchanges),
                 Route("/api/exchanges/{id}", self._exchange),
             ],
-            exception_handlers={Refusal: _on_refusal, HTTPException: _on_http},
+            exception_handlers={
+                Refusal: _on_refusal,
+                HTTPException: _on_http,
+                StoreUnavailable: _on_unavailable,
+                Exception: _on_fault,
+            },
         )
+        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
@@ -118,7 +124,7 @@ class Site:
         reads = self._open(request)
         query = request.query_params
         limit = query.get("limit", "50")
-        if not limit.isdecimal() or not 1 <= int(limit) <= _MOST:
+        if not limit.isdecimal() or len(limit) > len(str(_MOST)) or not 1 <= int(limit) <= _MOST:
             raise Refusal(400, f"`limit` must be a number from 1 to {_MOST}.", param="limit")
         filters = {name: query[name] for name in ("route", "target", "outcome", "origin", "key") if name in query}
         return _json({"exchanges": await reads.exchanges(int(limit), before=query.get("before"), filters=filters)})
@@ -148,7 +154,7 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    asked = f"{request.method} {request.url.path[:200]}"
+    asked = f"{request.method} {request.scope['path'][:200]}"
     if error.status_code == 405:
         message, code = f"{asked}: this method is not served here.", "method_not_allowed"
     else:
@@ -156,3 +162,14 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return _json(
         error_object(message, type="invalid_request_error", code=code), error.status_code, dict(error.headers or {})
     )
+
+
+async def _on_unavailable(request: Request, error: Exception) -> Response:
+    text = str(error)
+    body = error_object(f"{text[:1].upper()}{text[1:]}.", type="service_unavailable_error", code="store_unavailable")
+    return _json(body, 503)
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    message = "The proxy failed; its log tells why."
+    return _json(error_object(message, type="api_error", code="internal_error"), 500)

@@ -16,7 +16,12 @@ import orjson
 from proxy.errors import Refusal
 from proxy.wire.chunk import Json
 
+MODEL_LIMIT = 512
+"""Characters of a model's name: it goes into headers and records."""
+
 _MODEL = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 _NUMBER = ((int, float), "a number")
 _INTEGER = ((int,), "an integer")
@@ -168,6 +173,9 @@ def _check(body: Json) -> None:
     if type(model) is not str or not model:
         message = "`model` is missing." if model is None else "`model` must be a non-empty string."
         raise _wrong("model", f"{message} Name a route or `provider/model`; GET /v1/models lists them.")
+    if len(model) > MODEL_LIMIT or _CONTROL.search(model):
+        message = f"`model` must be at most {MODEL_LIMIT} characters without control characters."
+        raise _wrong("model", message, "invalid_value")
     messages = body.get("messages")
     if type(messages) is not list or not messages:
         raise _wrong("messages", "`messages` must be a non-empty array of messages, each with a `role`.")

@@ -1,0 +1,182 @@
+"""One client connection: uvicorn's, with what it leaves open.
+
+Heads and bodies must come within bounds of size and time, errors have OpenAI's form, the wish for another protocol is
+passed over, and HTTP/1.0 gets no chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from proxy.wire.render import error_object
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request line with its headers."""
+HEAD_SECONDS = 10.0
+"""How long a client may take to send them, or to send anything on a new connection."""
+BODY_SECONDS = 30.0
+"""How long a client may pause within a body."""
+
+_BETWEEN, _HEAD, _BODY = range(3)
+_REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+_UPGRADING = (b"upgrade", b"http2-settings")
+
+
+class Connection(HttpToolsProtocol):
+    _at = _BETWEEN
+    """Where in a request the next byte belongs."""
+    _head_bytes = 0
+    _last = 0.0
+    """When the last piece of the body came, in seconds of the event loop."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._at != _BODY:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT and not self._body_begins(data):
+                self._refuse(431, f"The request's headers are larger than {HEAD_LIMIT} bytes.", "headers_too_large")
+                return
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse(
+                400,
+                "The request is not valid HTTP/1.1: check its first line, header lines, Content-Length and chunks.",
+                "invalid_http",
+            )
+            return
+        if self._at == _BODY:
+            self._last = self.loop.time()
+            if self._timer is None:
+                self._timer = self.loop.call_later(BODY_SECONDS, self._body_is_late)
+        elif self._at == _HEAD and self._timer is None:
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def _feed(self, data: bytes) -> None:
+        """Raises `httptools.HttpParserError`.
+
+        The parser stops behind the head of a request that wishes for another protocol (Java's own client does so with
+        its first one, `Upgrade: h2c`). A server may pass over the wish (RFC 9110, section 7.8); so the request is read
+        again without it.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                data = self._without_upgrade() + data[wish.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+            else:
+                return
+
+    def _without_upgrade(self) -> bytes:
+        if self.parser.get_method() == b"CONNECT":
+            raise httptools.HttpParserInvalidMethodError("CONNECT")
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join([one for one in value.split(b",") if one.strip().lower() not in _UPGRADING])
+            if name not in _UPGRADING:
+                lines.append(b"%s: %s" % (name, value))
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _body_begins(self, data: bytes) -> bool:
+        """The head may end inside this very piece; then only what stands before its end counts."""
+        end = data.find(b"\r\n\r\n")
+        return end >= 0 and self._head_bytes - (len(data) - end) <= HEAD_LIMIT
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        self._at = _HEAD
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._at = _BODY
+        self._head_bytes = 0
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._at = _BETWEEN
+        self._stop_timer()
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, app if cycle.scope["http_version"] == "1.1" else _without_chunks(cycle, app))
+
+    # Bounds of time.
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _head_is_late(self) -> None:
+        if self._at == _BETWEEN:
+            self.transport.close()  # it never asked for anything
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)  # the answer before it comes first
+        else:
+            self._refuse(408, f"The request's headers did not come within {HEAD_SECONDS:.0f} s.", "request_timeout")
+
+    def _body_is_late(self) -> None:
+        left = self._last + BODY_SECONDS - self.loop.time()
+        if left > 0 or self.flow.read_paused:
+            self._timer = self.loop.call_later(max(left, 1.0), self._body_is_late)
+        else:
+            self.cycle.scope["state"]["late"] = True
+            self._refuse(408, f"The request body stopped coming for {BODY_SECONDS:.0f} s.", "request_timeout")
+
+    def _refuse(self, status: int, message: str, code: str) -> None:
+        """The last words on this connection; none where an answer has begun: cutting that is the only honest end."""
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        begun = cycle is not None and cycle.response_started and (self._at == _BODY or not cycle.response_complete)
+        if not begun and not self.pipeline:
+            body = orjson.dumps(error_object(message, type="invalid_request_error", code=code))
+            self.transport.write(
+                b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+                % (status, _REASONS[status], len(body), body)
+            )
+        self.transport.close()
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
+    """HTTP/1.0 knows no chunks (RFC 9112, section 6.1): a body without a length ends with the connection."""
+
+    async def unframed(scope: Any, receive: Any, send: Any) -> None:
+        open_ended = False
+
+        async def written(message: Any) -> None:
+            nonlocal open_ended
+            if message["type"] == "http.response.start":
+                open_ended = not any(name == b"content-length" for name, _ in message["headers"])
+                if open_ended:
+                    cycle.chunked_encoding = False
+            elif open_ended:
+                cycle.expected_content_length += len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, written)
+
+    return unframed
