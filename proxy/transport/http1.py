@@ -200,10 +200,10 @@ class Http1Connection(asyncio.Protocol):
             if self._paused:
                 self._resume()
 
-    def drop(self) -> None:
+    def drop(self, error: TransportError | None = None) -> None:
         """Close at once, without the farewells of TLS: the peer sees it now. Gives up the slot."""
         if not self.closed:
-            self._over(self._broken("it was closed on this side"))
+            self._over(error or self._broken("it was closed on this side"))
             self.transport.abort()
         self._free()
 
@@ -232,7 +232,7 @@ class Http1Connection(asyncio.Protocol):
             self._garbled(error.__context__ or error)
             return
         if not headed and not self._head_fits(data):
-            self.headed = False
+            self.headed = self.ended = False
             self._fail(Kind.MALFORMED, "the head of the answer is too large")
         elif self._linger_left >= 0:
             self._linger(len(data))
@@ -351,8 +351,7 @@ class Http1Connection(asyncio.Protocol):
         self._fail(Kind.TRUNCATED if self.headed else Kind.MALFORMED, f"not HTTP/1.1: {error}")
 
     def _fail(self, kind: Kind, detail: str) -> None:
-        self._over(TransportError(kind, detail, sent=True, answered=True))
-        self.drop()
+        self.drop(TransportError(kind, detail, sent=True, answered=True))
 
     def _hung_up(self, exc: Exception | None) -> None:
         if self.headed and not self.ended and exc is None and not self.closed and self._until_close():

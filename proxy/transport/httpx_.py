@@ -1,9 +1,12 @@
 """The same interface on httpx: for outbound proxies, HTTP/2, and whatever else our own client does not do.
 
-Twenty to thirty times the processor time of `http1`, and less exact: connecting is a part of `send` (so a deadline
-on `connect` does not see it), a kept connection is never handed out by `idle`, and one that dies unanswered is not
-replayed but reported, since h11 does not tell whether a part of a head had come. Times are taken from httpcore's
-trace: `sent_ns` when the last write returned, `first_byte_ns` when the head had been read.
+Twenty to thirty times the processor time of `http1`, and less exact:
+
+- Connecting is a part of `send`, so a deadline on `connect` does not see it, and `idle` never has a connection.
+- A kept connection that dies unanswered is reported, not replayed: h11 does not tell whether half a head had come.
+- An answer that begins before the request has left, on a connection that then breaks, may be lost.
+- Bytes after the end of an answer go unnoticed and are taken for the beginning of the next.
+- Times come from httpcore's trace: `sent_ns` when the last write returned, `first_byte_ns` when the head was read.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from proxy.transport.base import Headers, Origin, UpstreamRequest
 from proxy.transport.coding import CodingError, Decoder, decoder_for
 from proxy.transport.http1 import HEAD_LIMIT, LINE_LIMIT, LINGER_LIMIT, LINGER_SECONDS
 from proxy.transport.reasons import not_connected
-from proxy.transport.request import authority, check_target, checked
+from proxy.transport.request import check_target, checked
 
 _SILENT = "Server disconnected without sending a response."
 
@@ -54,23 +57,21 @@ class HttpxConnection:
 
     async def send(self, request: UpstreamRequest) -> HttpxReply:
         """As `base.Connection.send`, and CONNECT also for what `connect` reports elsewhere."""
-        check_target(request.head)
+        head = request.head
+        check_target(head)
+        headers = list(checked((*head.headers, *request.extra)))
         marks = _Marks()
-        sendable = httpx.Request(
-            request.head.method,
-            httpx.URL(
-                scheme=self._origin.scheme,
-                host=self._origin.host,
-                port=self._origin.port,
-                raw_path=request.head.path.encode(),
-            ),
-            headers=list(checked((*request.head.headers, *request.extra))),
-            content=request.body,
-            extensions={"trace": marks, "timeout": httpx.Timeout(None).as_dict()},
-        )
         try:
+            scheme, host, port = self._origin
+            sendable = httpx.Request(
+                head.method,
+                httpx.URL(scheme=scheme, host=host, port=port, raw_path=head.path.encode()),
+                headers=headers,
+                content=request.body,
+                extensions={"trace": marks, "timeout": httpx.Timeout(None).as_dict()},
+            )
             response = await self._transport.client().send(sendable, stream=True, auth=None)
-        except (httpx.HTTPError, OSError, UnicodeError, ImportError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ImportError) as error:
             raise self._mapped(error, marks) from None
         try:
             return HttpxReply(self._transport, response, marks)
@@ -88,7 +89,7 @@ class HttpxConnection:
             error, httpx.ConnectError
         ):
             return TransportError(Kind.CONNECT, f"connection lost before any answer: {error}", sent=marks.sent_ns > 0)
-        return not_connected(authority(self._origin).decode(), error)
+        return not_connected(f"{self._origin.host}:{self._origin.port}", error)
 
 
 class HttpxReply:

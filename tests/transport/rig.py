@@ -28,6 +28,9 @@ class Way(NamedTuple):
     client: str
     loop: Callable[[], asyncio.AbstractEventLoop]
 
+    def __repr__(self) -> str:
+        return f"{self.client}-{'uvloop' if self.loop is uvloop.new_event_loop else 'asyncio'}"
+
     @property
     def native(self) -> bool:
         return self.client == "http1"
@@ -40,12 +43,8 @@ NATIVE = (Way("http1", asyncio.new_event_loop), Way("http1", uvloop.new_event_lo
 WAYS = (*NATIVE, Way("httpx", asyncio.new_event_loop))
 
 
-def _name(way: Way) -> str:
-    return f"{way.client}-{'uvloop' if way.loop is uvloop.new_event_loop else 'asyncio'}"
-
-
-every_way = pytest.mark.parametrize("way", WAYS, ids=_name)
-native_ways = pytest.mark.parametrize("way", NATIVE, ids=_name)
+every_way = pytest.mark.parametrize("way", WAYS, ids=repr)
+native_ways = pytest.mark.parametrize("way", NATIVE, ids=repr)
 
 
 class Rig:
