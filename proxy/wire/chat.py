@@ -49,6 +49,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "service_tier": _STRING,
     "verbosity": _STRING,
     "prompt_cache_key": _STRING,
+    "prompt_cache_retention": _STRING,
     "safety_identifier": _STRING,
     "stop": ((str, list), "a string or an array of strings"),
     "tool_choice": ((str, dict), "a string or an object"),
