@@ -32,9 +32,9 @@ def is_disk_fault(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
-def reason(path: Path, error: BaseException) -> str:
-    """One line: which file, what is wrong, how to mend it."""
-    return f"records cannot be stored in {path}: {_meaning(path, error)}"
+def reason(path: Path, error: BaseException, done: str = "stored in") -> str:
+    """One line: which file, what is wrong, how to mend it. `done` is what cannot be done: stored in, read from."""
+    return f"records cannot be {done} {path}: {_meaning(path, error)}"
 
 
 def _meaning(path: Path, error: BaseException) -> str:
@@ -50,6 +50,8 @@ def _meaning(path: Path, error: BaseException) -> str:
         return "it is a folder: name a file under `storage`"
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist: create it, or name another file under `storage`"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
     if code.startswith("SQLITE_CANTOPEN"):
         folder = path.parent.absolute()
         return f"it cannot be opened: let this user write in {folder}, or name another file under `storage`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -85,16 +86,19 @@ class Reads:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
+        path = self._store.path
         # Not `mode=ro`: a reader of a file in WAL mode must be able to create the shared memory beside it.
-        uri = f"{self._store.path.absolute().as_uri()}?mode=rw"
+        uri = f"{path.absolute().as_uri()}?mode=rw"
         async with self._lock:
             try:
+                # Asked first, since aiosqlite leaves a thread behind where connecting fails.
+                await asyncio.to_thread(os.stat, path)
                 async with aiosqlite.connect(uri, uri=True) as connection:
                     await connection.execute("PRAGMA query_only = 1")
                     connection.row_factory = aiosqlite.Row
                     yield connection
-            except sqlite3.Error as error:
-                raise StoreUnavailable(self._store.degraded or faults.reason(self._store.path, error)) from error
+            except (sqlite3.Error, OSError) as error:
+                raise StoreUnavailable(self._store.degraded or faults.reason(path, error, "read from")) from error
 
     async def _flushed(self) -> bool:
         """Whether there was anything to commit, and it was committed."""

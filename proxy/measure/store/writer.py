@@ -370,7 +370,10 @@ class StoreSink:
             return
         try:
             found = os.stat(self.path)
+            if (found.st_dev, found.st_ino) == self._file:
+                return
         except FileNotFoundError:
-            raise faults.Moved from None
-        if (found.st_dev, found.st_ino) != self._file:
-            raise faults.Moved
+            pass
+        # SQLite would not take the log along into a file that was renamed.
+        self._connection.execute("PRAGMA wal_checkpoint").fetchall()
+        raise faults.Moved
