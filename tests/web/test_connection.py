@@ -1,0 +1,183 @@
+"""The bounds of time and order on a client connection, under virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from uvicorn.server import ServerState
+
+from proxy.web.connection import BODY_SECONDS, HEAD_SECONDS, Connection
+from proxy.web.server import server_config
+from tests.virtual import run_virtually
+
+HEAD = b"POST /%d HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"
+"""The path says how many seconds its answer takes."""
+QUICK, SLOW = HEAD % 0 + b"body", HEAD % 60 + b"body"
+
+
+class Wire:
+    """What a connection does with its socket."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.closed_at: float | None = None
+        self.protocol: Connection | None = None
+
+    def write(self, data: bytes) -> None:
+        if self.closed_at is None:
+            self.written += data
+
+    def close(self) -> None:
+        if self.closed_at is None:
+            loop = asyncio.get_running_loop()
+            self.closed_at = loop.time()
+            assert self.protocol is not None
+            loop.call_soon(self.protocol.connection_lost, None)
+
+    def is_closing(self) -> bool:
+        return self.closed_at is not None
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Seen(NamedTuple):
+    written: bytes
+    lasted: float | None
+    """Seconds until the connection was closed from this side; None if it was not."""
+    bodies: list[bytes | None]
+    """What the application read; None where it was told that the client had left."""
+    late: list[bool]
+
+    @property
+    def statuses(self) -> list[int]:
+        parts = self.written.split(b"HTTP/1.1 ")
+        return [int(part[:3]) for part in parts[1:]]
+
+
+def play(steps: Sequence[tuple[float, bytes]], wait: float = 200.0) -> Seen:
+    """Each step: so many seconds after the one before, these bytes come. Then `wait` seconds go by."""
+    bodies: list[bytes | None] = []
+    late: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seconds = float(scope["path"][1:])
+        body = b""
+        if seconds < 90:  # the others are answered unread
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    bodies.append(None)
+                    late.append(scope["state"].get("late", False))
+                    return
+                body += message["body"]
+                if not message["more_body"]:
+                    break
+            bodies.append(body)
+            await asyncio.sleep(seconds / 2)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if seconds < 90:
+            await asyncio.sleep(seconds / 2)
+        await send({"type": "http.response.body", "body": b"answer"})
+
+    async def main() -> Seen:
+        loop = asyncio.get_running_loop()
+        config = server_config(app, "127.0.0.1", 0)
+        config.load()
+        state = ServerState()
+        wire = Wire()
+        connection = wire.protocol = Connection(config, state, {}, loop)
+        begun = loop.time()
+        connection.connection_made(wire)  # type: ignore[arg-type]
+        for seconds, data in steps:
+            await asyncio.sleep(seconds)
+            if wire.closed_at is None:
+                connection.data_received(data)
+        await asyncio.sleep(wait)
+        seen = Seen(wire.written, wire.closed_at and wire.closed_at - begun, bodies, late)
+        wire.close()
+        await asyncio.sleep(1)
+        assert not state.tasks
+        assert not state.connections
+        return seen
+
+    return run_virtually(main())
+
+
+def error_in(written: bytes) -> Any:
+    return json.loads(written.rpartition(b"\r\n\r\n")[2])["error"]
+
+
+def test_a_connection_that_asks_nothing_is_closed_without_a_word() -> None:
+    seen = play([])
+    assert (seen.written, seen.lasted) == (b"", pytest.approx(HEAD_SECONDS))
+
+
+@pytest.mark.parametrize("pieces", [[(1.0, b"POST")], [(0.5, bytes([one])) for one in QUICK[:40]]])
+def test_a_head_must_be_whole_in_time(pieces: list[tuple[float, bytes]]) -> None:
+    seen = play(pieces)
+    assert seen.statuses == [408]
+    assert error_in(seen.written)["code"] == "request_timeout"
+    assert seen.lasted == pytest.approx(HEAD_SECONDS)
+
+
+def test_the_next_head_must_be_whole_in_time_too() -> None:
+    seen = play([(0, QUICK), (20, QUICK[:10]), (4, QUICK[10:12])])
+    assert seen.statuses == [200, 408]
+    assert seen.lasted == pytest.approx(20 + HEAD_SECONDS)
+
+
+@pytest.mark.parametrize("begun", [b"", b"bo"])
+def test_a_body_may_not_pause_for_long(begun: bytes) -> None:
+    seen = play([(0, HEAD % 0 + begun)])
+    assert seen.statuses == [408]
+    assert error_in(seen.written)["code"] == "request_timeout"
+    assert seen.lasted == pytest.approx(BODY_SECONDS)
+    assert (seen.bodies, seen.late) == ([None], [True])
+
+
+def test_a_slow_body_is_waited_for() -> None:
+    pause = BODY_SECONDS - 1
+    seen = play([(0, HEAD % 0), *((pause, bytes([one])) for one in b"body")], wait=1)
+    assert (seen.statuses, seen.bodies, seen.lasted) == ([200], [b"body"], None)
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"\r\n\r\n", QUICK[:20]])
+def test_what_follows_a_request_does_not_cut_its_answer(more: bytes) -> None:
+    seen = play([(0, SLOW), (1, more)], wait=60)
+    assert seen.statuses[0] == 200
+    assert b"answer" in seen.written
+
+
+@pytest.mark.parametrize(
+    "bad", [b"\0\0\0", HEAD.replace(b"content-length: 4", b"transfer-encoding: chunked") % 0 + b"x"]
+)
+def test_nonsense_amid_an_answer_ends_it_without_being_mixed_into_it(bad: bytes) -> None:
+    seen = play([(0, SLOW), (45, bad)])
+    assert seen.statuses == [200]
+    assert b"answer" not in seen.written
+    assert seen.lasted == pytest.approx(45)
+
+
+def test_nonsense_before_an_answer_is_told() -> None:
+    seen = play([(0, SLOW), (1, b"\0\0\0")])
+    assert seen.statuses == [400]
+
+
+def test_an_answer_to_a_body_that_nobody_waits_for_gets_no_second_status() -> None:
+    seen = play([(0, HEAD % 99 + b"b")])
+    assert seen.statuses == [200]
+    assert seen.lasted == pytest.approx(BODY_SECONDS)
+
+
+def test_an_idle_connection_is_kept_for_a_while() -> None:
+    seen = play([(0, QUICK), (60, QUICK)], wait=60)
+    assert (seen.statuses, seen.lasted) == ([200, 200], None)
