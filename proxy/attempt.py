@@ -12,7 +12,7 @@ import contextlib
 
 from policies.verdict import VERDICTS, Kind
 from proxy.clock import Clock, Deadline
-from proxy.errors import TransportError, UpstreamError
+from proxy.errors import Refusal, TransportError, UpstreamError
 from proxy.providers.base import Decoder
 from proxy.record import Attempt, Gaps
 from proxy.transport.base import Connection, Headers, Reply, UpstreamRequest
@@ -83,6 +83,9 @@ class Try:
             if isinstance(end, UpstreamError):
                 self._fail(end)
             raise end from None
+        except Refusal as refusal:
+            self._fail(UpstreamError(Kind.BAD_REQUEST, "build", refusal.message))
+            raise
         except BaseException:
             self._fail(UpstreamError(Kind.INTERNAL, "attempt", "an unexpected fault of the proxy"))
             raise
@@ -127,7 +130,8 @@ class Try:
 
     def abandon(self, kind: Kind, detail: str) -> None:
         """Ends a try that is still open, for a reason that is not the upstream's."""
-        self._fail(UpstreamError(kind, "downstream", detail))
+        if not self.attempt.marks.end:
+            self._fail(UpstreamError(kind, "downstream", detail))
 
     async def _open(self, first_ns: int) -> list[Chunk]:
         target, attempt, deadline, stream = self.target, self.attempt, self._deadline, self.ask.stream

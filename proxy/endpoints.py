@@ -221,12 +221,13 @@ def _told(run: Run) -> list[tuple[bytes, bytes]]:
     if exchange.attempts:
         last = exchange.attempts[-1]
         overhead, upstream = run.spent_ms()
-        headers += [
+        overhead_ms = b"%.3f" % overhead
+        headers += (
             (b"x-weighbridge-target", last.target.encode("ascii", "replace")),
             (b"x-weighbridge-attempts", b"%d" % len(exchange.attempts)),
-            (b"x-weighbridge-overhead-ms", b"%.3f" % overhead),
-            (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (overhead, upstream)),
-        ]
+            (b"x-weighbridge-overhead-ms", overhead_ms),
+            (b"server-timing", b"proxy;dur=%b, upstream;dur=%.3f" % (overhead_ms, upstream)),
+        )
         headers += [(name, value) for name, value in run.upstream_headers() if name.startswith(_FORWARDED)]
     return headers
 

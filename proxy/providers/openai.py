@@ -96,7 +96,16 @@ class StreamDecoder:
             for event in self._events.feed(data):
                 if self.ended:
                     break
-                chunks.append(self._chunk(event))
+                if event.startswith(b"data: {"):
+                    # The common form: one line of JSON. Where it is not, the careful reading says what it is.
+                    try:
+                        body = orjson.loads(event[6:])
+                    except orjson.JSONDecodeError:
+                        chunks.append(self._careful(event))
+                    else:
+                        chunks.append(self._read(body, event))
+                else:
+                    chunks.append(self._careful(event))
         except EventTooLarge as error:
             self.pending = chunks
             raise UpstreamError(Kind.MALFORMED, "decoder", str(error), status=200) from error
@@ -112,23 +121,13 @@ class StreamDecoder:
             # Some servers leave out the last empty line; the line itself must be whole.
             if rest.lstrip().startswith(b"{"):
                 raise _told_in_answer(_error_in(rest), "JSON in place of an event stream")
-            chunks.append(self._chunk(rest.rstrip(b"\r\n") + b"\n\n"))
+            chunks.append(self._careful(rest.rstrip(b"\r\n") + b"\n\n"))
         if not self.ended:
             if len(self._finished) < self._n or self._seen - self._finished:
                 raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without a finish reason", status=200)
             self.ended = True
             chunks.append(Chunk(DONE, b"data: [DONE]\n\n"))
         return chunks
-
-    def _chunk(self, event: bytes) -> Chunk:
-        if event.startswith(b"data: {"):
-            # The common form: one line of JSON. Where it is not, the careful reading below says so.
-            try:
-                body = orjson.loads(event[6:])
-            except orjson.JSONDecodeError:
-                return self._careful(event)
-            return self._read(body, event)
-        return self._careful(event)
 
     def _careful(self, event: bytes) -> Chunk:
         data = payload(event)
@@ -176,27 +175,28 @@ class StreamDecoder:
             if type(choice) is not dict:
                 raise UpstreamError(Kind.MALFORMED, "decoder", "a choice is not an object", status=200)
             index = choice.get("index")
-            if type(index) is not int:
-                index = 0
-            self._seen.add(index)
+            self._seen.add(index if type(index) is int else 0)
             delta = choice.get("delta")
-            if type(delta) is dict:
-                if delta.get("content"):
-                    kind = CONTENT
-                else:
-                    for key, value in delta.items():
-                        if value and key != "role":
-                            kind = CONTENT
-                            break
+            if type(delta) is dict and (delta.get("content") or _has_content(delta)):
+                kind = CONTENT
             reason = choice.get("finish_reason")
-            if reason:
-                if reason == "error":
-                    raise UpstreamError(Kind.MALFORMED, "decoder", "finish reason `error`", status=200)
-                self._finished.add(index)
-                self.finish_reason = str(reason)
-                if kind == META:
-                    kind = FINISH
+            if reason is not None and self._ends(reason, index) and kind == META:
+                kind = FINISH
         return kind
+
+    def _ends(self, reason: object, index: object) -> bool:
+        """Notes a finish reason; the empty one says nothing."""
+        if reason == "error":
+            raise UpstreamError(Kind.MALFORMED, "decoder", "finish reason `error`", status=200)
+        if reason:
+            self._finished.add(index if type(index) is int else 0)
+            self.finish_reason = str(reason)
+        return bool(reason)
+
+
+def _has_content(delta: Json) -> bool:
+    """Reasoning, a refusal, a tool call, audio: whatever is not empty and not the role."""
+    return any(value and key != "role" for key, value in delta.items())
 
 
 class BodyDecoder:

@@ -116,7 +116,7 @@ class ChatRequest:
                 added["stream_options"] = {"include_usage": True}
         if params:
             added.update({key: value for key, value in params.items() if not _given(key, body)})
-        if not force and not any(key in body for key in added):
+        if not force and not (added and any(key in body for key in added)):
             spliced = self._spliced(model, added)
             if spliced is not None:
                 return spliced
@@ -140,12 +140,12 @@ class ChatRequest:
         if raw.count(b'"model"') != 1 or b"\\u00" in raw:
             return None
         if model != self.model:
-            match = _MODEL.search(raw)
+            match = _MODEL.search(raw, raw.find(b'"model"'))
             if match is None or match[1] != self.model.encode():
                 return None
-            raw = b"%s%s%s" % (raw[: match.start(1) - 1], orjson.dumps(model), raw[match.end(1) + 1 :])
+            raw = b"%b%b%b" % (raw[: match.start(1) - 1], orjson.dumps(model), raw[match.end(1) + 1 :])
         if added:
-            raw = b"%s,%s" % (raw.rstrip(b" \t\r\n")[:-1], orjson.dumps(added)[1:])
+            raw = b"%b,%b" % (raw.rstrip(b" \t\r\n")[:-1], orjson.dumps(added)[1:])
         return raw
 
 
