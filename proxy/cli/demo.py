@@ -37,8 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from proxy.demo.processes import Children, DemoError
     from proxy.demo.screen import Screen
 
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, signal.default_int_handler)  # ends as Ctrl-C does, and the children with it
+    _end_as_by_ctrl_c()
     screen = Screen()
     screen.opening()
     from proxy.demo.story import tell  # the SDK takes a second to import
@@ -57,3 +56,10 @@ def run(args: argparse.Namespace) -> int:
         screen.stopped(folder / "weighbridge.db")
         return 130
     return 0 if verdict.agree and not verdict.errors else 1
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Being told to stop, or losing the terminal, ends the demo and its children as Ctrl-C does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell had it ignored
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))

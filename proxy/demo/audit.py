@@ -81,14 +81,14 @@ def compare(seen: Sequence[Seen], store: Store, metered: Metered, upstream: Mapp
     ids = [one.id for one in seen]
     same_ids = set(ids) == store.ids and len(ids) == len(store.ids) and not store.repeated
     others = store.exchanges - len(store.ids)
-    records = f"{store.exchanges:,} records" + (f" ({others:,} of other callers)" if others else "")
+    records = f"{len(store.ids):,} + {others:,} of other callers" if others else f"{store.exchanges:,} records"
     whole = sum(one.error is None for one in seen)
     asked, attempts = Counter(upstream), f"{_each(store.attempts)} records"
     return [
         Check("requests", f"{len(ids):,} sent by clients", f"{len(store.ids):,} records, id for id", same_ids),
         Check("", f"{whole:,} answered whole", f"{store.whole:,} records of success", whole == store.whole),
         Check("", records, f"{metered.requests:,} in the metrics", store.exchanges == metered.requests),
-        Check("attempts", attempts, f"{_each(asked)} counted by the providers", store.attempts == asked),
+        Check("attempts", attempts, f"{_each(asked)} counted by providers", store.attempts == asked),
         Check("", attempts, f"{_each(metered.attempts)} in the metrics", store.attempts == metered.attempts),
     ]
 

@@ -106,14 +106,14 @@ class Screen:
         self._plain(f'  OpenAI(base_url="{url}", api_key="any")  # model="{ROUTE}"')
 
     def normal(self, clients: int) -> None:
-        self._chapter("2 Normal", f"{clients} clients ask through the official OpenAI SDK, half the time for a stream.")
+        self._chapter("2 Normal", f"{clients} clients ask through the official OpenAI SDK, half for a stream.")
 
     def brown_out(self) -> None:
         self._chapter(
             "3 Brown-out",
-            "primary answers every other request with 503, 500 or 429, and its",
-            "first tokens take 0.8 s instead of 0.08; the proxy waits 1 s at most.",
-            "As everybody turns to second, it answers one in ten with 429.",
+            "primary answers half of its requests with 503, 500 or 429, and its",
+            "first tokens take 0.8 s instead of 0.08; the proxy waits for 1 s.",
+            "second, crowded by those who leave primary, sends a few 429s too.",
         )
 
     def recovery(self) -> None:
@@ -131,12 +131,12 @@ class Screen:
         requests, errors = sum(tally.requests for tally in phases), sum(tally.errors for tally in phases)
         failed = sum(tally.failed.total() for tally in phases)
         colour = "bold red" if errors else "bold green"
-        for_clients = f"[{colour}]{errors:,} of {requests:,} requests failed for a client.[/]"
-        self._chapter("5 Result", f"{failed:,} attempts failed upstream; {for_clients}")
+        for_clients = f"[{colour}]{errors:,} of {requests:,} requests failed for a client[/]"
+        self._chapter("5 Result", f"{failed:,} attempts failed; {for_clients}")
         self._line()
         self._console.print(_table(phases), soft_wrap=False)
         self._line()
-        self._line("TTFT: from request to first content, streams only. E2E: to the end of the answer.")
+        self._line("TTFT: from request to first content, streams only. E2E: to the answer's end.")
         if any(quantile(samples, q) is None for q in _QUANTILES for tally in phases for samples in _samples(tally)):
             self._line("–: n is too small for that quantile; a longer run (--seconds) has more.")
         self._line("All this is from the records, which stay:")
@@ -167,7 +167,7 @@ class Screen:
 
     def stopped(self, store: Path) -> None:
         self._line()
-        self._plain(f"Stopped. What was recorded so far: {store}")
+        self._plain(f"Stopped. What was recorded until then: {store}" if store.exists() else "Stopped.")
 
     # Lines.
 

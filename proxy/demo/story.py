@@ -86,6 +86,9 @@ async def _turn(providers: Mapping[str, Running], **settings: Mapping[str, objec
 
 def _wait_while_all_live(children: Children) -> None:
     """Until Ctrl-C. Raises `DemoError` when a child ends by itself."""
-    while (dead := children.dead()) is None:
-        time.sleep(0.5)
+    try:
+        while (dead := children.dead()) is None:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
     raise DemoError(f"{dead.name} has ended with status {dead.process.returncode}.\nIts log tells more: {dead.log}")

@@ -1,0 +1,29 @@
+"""The examples work as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from proxy.config import ConfigError, load
+from proxy.config.source import FORMATS
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+CONFIGS = sorted(path for path in EXAMPLES.rglob("*") if path.suffix in FORMATS)
+
+
+def test_there_are_examples() -> None:
+    assert EXAMPLES / "weighbridge.yaml" in CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_an_example_loads_with_the_keys_that_it_names(path: Path) -> None:
+    exported = re.findall(r"([A-Z_]+_KEY)=…", path.read_text("utf-8"))
+    assert exported
+    config = load(path, dict.fromkeys(exported, "sk-example"))
+    assert config.warnings == ()
+    assert config.routes
+    with pytest.raises(ConfigError):
+        load(path, {})
