@@ -13,7 +13,7 @@ import contextlib
 from policies.verdict import VERDICTS, Kind
 from proxy.clock import Clock, Deadline
 from proxy.errors import Refusal, TransportError, UpstreamError
-from proxy.providers.base import Decoder
+from proxy.providers.base import Decoder, Minted
 from proxy.record import Attempt, Gaps
 from proxy.transport.base import Connection, Headers, Reply, UpstreamRequest
 from proxy.upstreams import Target
@@ -49,13 +49,21 @@ class Try:
         "target",
     )
 
-    def __init__(self, target: Target, ask: ChatRequest, attempt: Attempt, clock: Clock, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        target: Target,
+        ask: ChatRequest,
+        attempt: Attempt,
+        clock: Clock,
+        deadline: Deadline,
+        minted: Minted,
+    ) -> None:
         self.target = target
         self.ask = ask
         self.attempt = attempt
         self._clock = clock
         self._deadline = deadline
-        self._decoder: Decoder = target.provider.decoder(ask)
+        self._decoder: Decoder = target.provider.decoder(ask, target.endpoint, minted)
         self._connection: Connection | None = None
         self._reply: Reply | None = None
         self._due_ns = 0
@@ -135,8 +143,9 @@ class Try:
 
     async def _open(self, first_ns: int) -> list[Chunk]:
         target, attempt, deadline, stream = self.target, self.attempt, self._deadline, self.ask.stream
-        body = target.provider.body(self.ask, target.endpoint)
-        attempt.request_bytes = len(body)
+        built = target.provider.build(self.ask, target.endpoint)
+        attempt.request_bytes = len(built.body)
+        attempt.dropped = built.dropped
         now = attempt.marks.received
         connection = target.transport.idle(target.origin)
         if connection is None:
@@ -145,7 +154,7 @@ class Try:
             now = self._clock.now()
         self._connection = connection
         deadline.limit("first", now + first_ns)
-        self._reply = reply = await connection.send(UpstreamRequest(target.head(stream), body))
+        self._reply = reply = await connection.send(UpstreamRequest(target.head(stream), built.body, built.headers))
         marks = attempt.marks
         marks.sent = reply.sent_ns
         marks.first_byte = marks.headers = reply.first_byte_ns

@@ -19,6 +19,7 @@ from proxy.clock import SECOND, Clock, Deadline
 from proxy.errors import Refusal, UpstreamError
 from proxy.failure import broken_off, exhausted
 from proxy.measure.bus import Bus
+from proxy.providers.base import Minted
 from proxy.record import Attempt, Exchange, Origin
 from proxy.router import Plan
 from proxy.transport.base import Headers
@@ -89,7 +90,7 @@ class Run:
         while True:
             now = engine.clock.now() if exchange.attempts else received
             attempt = self._begin_attempt(plan.targets[place], now, wait_ns)
-            one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline)
+            one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted())
             left = len(plan.targets) if tries is None else max(1, tries.fresh)
             try:
                 chunks = await one.open(_first(plan.targets[place], ask, self.deadline.remaining(now) // left))
@@ -180,6 +181,10 @@ class Run:
             marks.headers, marks.first_byte = won.headers, won.first_byte
             marks.first_content, marks.last_content = won.first_content, won.last_content
         self._engine.bus.publish(exchange)
+
+    def _minted(self) -> Minted:
+        """For providers that send no id and no time; the same for every attempt."""
+        return Minted("chatcmpl-" + self.exchange.id[4:], int(self.exchange.at))
 
     def _begin_attempt(self, target: Target, now: int, wait_ns: int) -> Attempt:
         endpoint = target.endpoint

@@ -81,6 +81,7 @@ class Attempt:
         "cost_source",
         "cost_usd",
         "detail",
+        "dropped",
         "finish_reason",
         "gaps",
         "kind",
@@ -117,6 +118,8 @@ class Attempt:
         """HTTP status of the upstream; None if it never answered."""
         self.retry_after: float | None = None
         self.detail = ""
+        self.dropped: tuple[str, ...] = ()
+        """Parameters of the request that the target does not take and was not sent."""
         self.marks = Marks(received)
         self.gaps: Gaps | None = None
         self.usage: Usage | None = None

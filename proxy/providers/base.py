@@ -35,12 +35,22 @@ class Endpoint(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Call(NamedTuple):
-    """What to send: path (with query), headers without Host and Content-Length, body."""
+class Built(NamedTuple):
+    """The body to send, and what it could not say."""
 
-    path: str
-    headers: Headers
     body: bytes
+    dropped: tuple[str, ...] = ()
+    """Parameters of the request that this dialect or model does not take, by name."""
+    headers: Headers = ()
+    """Headers of this one call."""
+
+
+class Minted(NamedTuple):
+    """What an answer needs and some providers do not send."""
+
+    id: str
+    created: int
+    """Seconds since the epoch."""
 
 
 class Decoder(Protocol):
@@ -79,11 +89,15 @@ class Provider(Protocol):
         """The headers that stay the same from call to call."""
         ...
 
-    def path(self, to: Endpoint, stream: bool) -> str: ...
+    def path(self, to: Endpoint, stream: bool) -> str:
+        """What follows the base URL, with its query."""
+        ...
 
-    def body(self, ask: ChatRequest, to: Endpoint) -> bytes: ...
+    def build(self, ask: ChatRequest, to: Endpoint) -> Built:
+        """Raises `Refusal` (400) for a request that cannot be put into this dialect."""
+        ...
 
-    def decoder(self, ask: ChatRequest) -> Decoder: ...
+    def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder: ...
 
     def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
         """Classifies an answer with an error status: by body first, by status second."""

@@ -14,7 +14,7 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import Decoder, Endpoint, Headers
+from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage, usage_of
 from proxy.wire.sse import EventSplitter, EventTooLarge, event_name, payload
@@ -55,10 +55,10 @@ class OpenAI:
     def path(self, to: Endpoint, stream: bool) -> str:
         return "/chat/completions"
 
-    def body(self, ask: ChatRequest, to: Endpoint) -> bytes:
-        return ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force)
+    def build(self, ask: ChatRequest, to: Endpoint) -> Built:
+        return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
 
-    def decoder(self, ask: ChatRequest) -> Decoder:
+    def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:
         return StreamDecoder(ask.n) if ask.stream else BodyDecoder()
 
     def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:

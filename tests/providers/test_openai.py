@@ -241,6 +241,6 @@ def test_headers_carry_the_credential_and_nothing_of_the_client() -> None:
 
 def test_the_body_asks_for_usage_unless_the_row_says_no() -> None:
     ask = ChatRequest.parse(b'{"model":"chat","messages":[{"role":"user"}],"stream":true}')
-    assert b"include_usage" in OpenAI().body(ask, TO)
-    assert b"include_usage" not in OpenAI().body(ask, TO._replace(usage_in_stream=False))
-    assert OpenAI().body(ASK, TO) == ASK.raw.replace(b"chat", b"m")
+    assert b"include_usage" in OpenAI().build(ask, TO).body
+    assert b"include_usage" not in OpenAI().build(ask, TO._replace(usage_in_stream=False)).body
+    assert OpenAI().build(ASK, TO).body == ASK.raw.replace(b"chat", b"m")
