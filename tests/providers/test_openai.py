@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import Endpoint
-from proxy.providers.openai import BodyDecoder, OpenAI, StreamDecoder, retry_after
+from proxy.providers.errors import retry_after
+from proxy.providers.openai import BodyDecoder, OpenAI, StreamDecoder
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Usage
 from tests.scenarios.playbook import DONE as END
