@@ -101,6 +101,9 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            # A mistake of the simulator itself, not of the client: the loop reports it and closes the connection.
+            raise
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._turn_away(_NO_HTTP)
 

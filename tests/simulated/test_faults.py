@@ -15,7 +15,21 @@ from proxy.simulated import FAULTS, Simulated
 from proxy.simulated.connection import Connection
 from proxy.simulated.spoil import BIG_LINE, EDITS
 from tests.simulated.wire import (
-    Broken, Client, answer, ask, chunks, connected, dechunked, exchange, finishes, parse, payloads, request, run, text,
+    Broken,
+    Client,
+    answer,
+    ask,
+    chunks,
+    connected,
+    dechunked,
+    exchange,
+    finishes,
+    parse,
+    payloads,
+    request,
+    run,
+    text,
+    until,
 )  # fmt: skip
 
 _STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -214,15 +228,13 @@ def _hanging(fault: str, body: object, check: Callable[[Client], None]) -> None:
     async def scenario(simulated: Simulated) -> None:
         async with connected(simulated) as client:
             client.transport.write(request(body, connection="close", **_told(fault)))
-            while not simulated.stats.running:
-                await asyncio.sleep(0)
+            await until(lambda: simulated.stats.running == 1)
             # The script has been played to its end in the turn in which the request was read.
             await client.until(lambda seen: len(seen.raw) == simulated.stats.bytes_out)
             check(client)
             assert client.ended == ""
             assert (simulated.stats.open, simulated.stats.cancelled) == (1, 0)
-        while simulated.stats.open:
-            await asyncio.sleep(0)
+        await until(lambda: simulated.stats.open == 0)
         assert (simulated.stats.cancelled, simulated.stats.broken, simulated.stats.running) == (1, 0, 0)
         assert len(simulated.stats.cancelled_at) == 1
 

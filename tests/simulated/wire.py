@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from proxy.simulated import Simulated
 
@@ -26,8 +26,7 @@ class Client(asyncio.Protocol):
         self._changed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.pieces.append(data)
@@ -99,6 +98,12 @@ async def exchange(simulated: Simulated, body: object, **options: Any) -> Client
 
 async def answer(simulated: Simulated, body: object, **options: Any) -> Message:
     return parse((await exchange(simulated, body, **options)).raw)
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Waits, without a limit of its own: the limit of the test run ends one that hangs."""
+    while not reached():  # noqa: ASYNC110 - what is waited for are plain counts
+        await asyncio.sleep(0.001)
 
 
 def parse(raw: bytes) -> Message:
