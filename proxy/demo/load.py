@@ -13,9 +13,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from proxy.demo.processes import LOAD
 
-CLIENTS = 16
+CLIENTS = 20
 _THINK_SECONDS = (0.05, 0.25)
-"""A client's pause before each request, from and to: together they ask some forty times a second."""
+"""A client's pause before each request, from and to: together they ask some fifty times a second."""
 _REQUEST_SECONDS = 60.0
 
 
@@ -65,7 +65,7 @@ class Load:
             if asyncio.get_running_loop().time() >= until:
                 return
             turn += 1
-            seen = await self._ask(f"How heavy is truck {number}-{turn}?", stream=turn % 2 == 0)
+            seen = await self._ask(f"How heavy is truck {number}-{turn}?", stream=turn % 3 != 0)
             self.seen.append(seen)
             self.errors += seen.error is not None
             if seen.error is None:

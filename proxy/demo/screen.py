@@ -106,7 +106,7 @@ class Screen:
         self._plain(f'  OpenAI(base_url="{url}", api_key="any")  # model="{ROUTE}"')
 
     def normal(self, clients: int) -> None:
-        self._chapter("2 Normal", f"{clients} clients ask through the official OpenAI SDK, half for a stream.")
+        self._chapter("2 Normal", f"{clients} clients ask through the official OpenAI SDK, most for a stream.")
 
     def brown_out(self) -> None:
         self._chapter(
@@ -125,7 +125,7 @@ class Screen:
         counts = {name: now.answered.get(name, 0) - before.answered.get(name, 0) for name in PROVIDERS}
         by = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "nobody"
         colour = "red" if errors else "green"
-        self._more(f"[{colour}]{requests:,} requests, {errors:,} errors[/]; answered by {by}")
+        self._more(f"[{colour}]{requests:,} requests, {errors:,} errors[/]; from {by}")
 
     def result(self, phases: Sequence[Tally], store: Path) -> None:
         requests, errors = sum(tally.requests for tally in phases), sum(tally.errors for tally in phases)

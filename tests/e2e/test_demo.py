@@ -31,7 +31,7 @@ from proxy.simulated.faults import faults_of, pick
 from tests.processes import REPOSITORY
 
 _LIMIT_S = 100.0
-_SECOND_TURNS = 12
+_FIRST_TURNS = 12
 """Requests that even a very slow machine gets through in two seconds."""
 
 
@@ -105,7 +105,7 @@ def found(pattern: str, text: str) -> list[int]:
 def test_the_brown_out_shows_itself_in_its_first_requests() -> None:
     """So that the run above cannot pass by chance with nothing failing. The primary's seed is 1."""
     faults = faults_of(SICK["faults"])  # type: ignore[arg-type]
-    assert [pick(faults, 1, turn) for turn in range(1, _SECOND_TURNS)].count(None) < _SECOND_TURNS - 1
+    assert [pick(faults, 1, turn) for turn in range(1, _FIRST_TURNS)].count(None) < _FIRST_TURNS - 1
 
 
 def test_being_told_to_stop_ends_every_child(tmp_path: Path) -> None:
