@@ -130,6 +130,17 @@ class ChatRequest:
         except orjson.JSONEncodeError as error:
             raise Refusal(400, f"The request body cannot be passed on: {error}. Nest it less deeply.") from error
 
+    def filled(self, params: Mapping[str, Any] | None = None, force: Mapping[str, Any] | None = None) -> Json:
+        """The body with `params` and `force` as in `for_upstream`, without nulls: what a translation starts from."""
+        whole = {key: value for key, value in self.body.items() if value is not None}
+        if params:
+            whole.update({key: value for key, value in params.items() if not _given(key, self.body)})
+        for key, value in (force or {}).items():
+            for twin in _TWINS.get(key, ()):
+                whole.pop(twin, None)
+            whole[key] = value
+        return whole
+
     def _spliced(self, model: str, added: Json) -> bytes | None:
         """The bytes with the edits made in place; None where that is not certain to be right.
 

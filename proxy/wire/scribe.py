@@ -104,6 +104,15 @@ class Scribe:
         self._choice(choice).extra[name] = value
         self._delta(choice, {name: value})
 
+    def append(self, name: str, entries: list[Json], choice: int = 0) -> None:
+        """Further entries of a list that is a member of the message. Each gets its `index`, by which official SDKs
+        put the deltas of a stream together."""
+        so_far = self._choice(choice).extra.setdefault(name, [])
+        numbered = [{**entry, "index": at} for at, entry in enumerate(entries, len(so_far))]
+        so_far.extend(numbered)
+        if numbered:
+            self._delta(choice, {name: numbered})
+
     def finish(self, reason: str, choice: int = 0) -> None:
         """The end of one choice, once; `stop` becomes `tool_calls` where calls were made, `length` never does."""
         one = self._choice(choice)
