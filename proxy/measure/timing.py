@@ -11,6 +11,8 @@ happen or cannot be known, never 0. Definitions:
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import NamedTuple
 
 from proxy.record import Attempt, Exchange, Gaps
@@ -135,8 +137,6 @@ def _middle(index: int) -> float:
 
 def _ranked(gaps: Gaps, rank: int) -> float:
     """The gap at `rank` (from 0) in order of size."""
-    for index in sorted(gaps.counts):
-        rank -= gaps.counts[index]
-        if rank < 0:
-            return _middle(index)
-    raise ValueError("rank beyond the number of gaps")
+    indexes = sorted(gaps.counts)
+    up_to = [*accumulate(gaps.counts[index] for index in indexes)]
+    return _middle(indexes[bisect_right(up_to, rank)])

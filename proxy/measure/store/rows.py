@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import orjson
 
@@ -51,37 +49,13 @@ _ATTEMPT = (
     *(_INT, _TEXT),  # chunks, gaps
     *(_GIVEN,) * len(MARKS),
 )
-CHUNK = 50
-"""Rows to a statement: the driver gives up the interpreter's lock at every statement, and taking it back from a busy
-event loop costs more than the row."""
-
+INSERT_EXCHANGE = f"INSERT INTO exchanges VALUES ({', '.join(_EXCHANGE)})"  # noqa: S608
+INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join(_ATTEMPT)})"  # noqa: S608
 
 _NO_USAGE = (_NO_INT,) * len(Usage._fields)
 _KINDS = {kind: kind.value if kind is not Kind.OK else _NO_TEXT for kind in Kind}
 _OUTCOMES = {outcome: outcome.value for outcome in Outcome}
 _ORIGINS = {origin: origin.value for origin in Origin}
-
-
-class Insert:
-    """Rows into one table."""
-
-    __slots__ = ("_many", "_one")
-
-    def __init__(self, table: str, columns: Sequence[str]) -> None:
-        values = f"({', '.join(columns)})"
-        self._one = f"INSERT INTO {table} VALUES {values}"  # noqa: S608
-        self._many = f"INSERT INTO {table} VALUES {', '.join([values] * CHUNK)}"  # noqa: S608
-
-    def __call__(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        whole = len(rows) - len(rows) % CHUNK
-        for start in range(0, whole, CHUNK):
-            connection.execute(self._many, tuple(chain.from_iterable(rows[start : start + CHUNK])))
-        if whole < len(rows):
-            connection.executemany(self._one, rows[whole:])
-
-
-INSERT_EXCHANGES = Insert("exchanges", _EXCHANGE)
-INSERT_ATTEMPTS = Insert("attempts", _ATTEMPT)
 
 
 class Timestamps:

@@ -33,6 +33,9 @@ REOPEN_SECONDS = 30.0
 RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 0.1, 30.0
 BUSY_SECONDS = 5.0
 
+_STEP = 50
+"""Exchanges made into rows at a time. Making them holds the interpreter's lock (the event loop waits), inserting does
+not."""
 _NEVER = 1 << 60
 
 
@@ -217,10 +220,14 @@ class StoreSink:
     def _run(self) -> None:
         try:
             self._work()
-        except schema.SchemaError as error:
+        except Exception as error:
+            # Nothing that waiting would mend: another version's or program's file, or a fault of ours.
             self._room = 0
+            if not isinstance(error, schema.SchemaError):
+                log.exception("the store's writer failed")
             self._note(error)
-            self._lose(self._take(len(self._queue)), "store_unavailable")
+            self._queue.clear()
+            self._lose(self.pending, "store_unavailable")
             self._ready.set()
             self._closing.wait()
         finally:
@@ -269,7 +276,6 @@ class StoreSink:
         try:
             written = self._retrying(self._write, batch)
         except schema.SchemaError:
-            self._lose(batch, "store_unavailable")
             raise
         except Exception as error:
             self._note(error)
@@ -277,16 +283,17 @@ class StoreSink:
                 log.exception("the store's writer failed")
             if self._closing.is_set():
                 batch += self._take(len(self._queue))
-            self._lose(batch, "write_error")
+                log.error("%d records are lost", len(batch))
+            self._lose(len(batch), "write_error")
         else:
             self._note(None)
             self._lost["bad_record"] += len(batch) - written
             self._committed = Committed(batch[-1].seq, self._committed.exchanges + written)
             self._settle_count(len(batch))
 
-    def _lose(self, batch: Sequence[Exchange], why: str) -> None:
-        self._lost[why] += len(batch)
-        self._settle_count(len(batch))
+    def _lose(self, count: int, why: str) -> None:
+        self._lost[why] += count
+        self._settle_count(count)
 
     def _settle_count(self, count: int) -> None:
         with self._done:
@@ -324,8 +331,8 @@ class StoreSink:
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Exchange]) -> int:
         with _transaction(connection) as newest:
-            for start in range(0, len(batch), rows.CHUNK):
-                self._insert_rows(connection, newest + 1 + start, batch[start : start + rows.CHUNK])
+            for start in range(0, len(batch), _STEP):
+                self._insert_rows(connection, newest + 1 + start, batch[start : start + _STEP])
         return len(batch)
 
     def _insert_singly(self, connection: sqlite3.Connection, batch: Sequence[Exchange]) -> int:
@@ -348,10 +355,9 @@ class StoreSink:
     def _insert_rows(self, connection: sqlite3.Connection, first: int, exchanges: Sequence[Exchange]) -> None:
         text = self._at.text
         numbered = [*enumerate(exchanges, first)]
-        rows.INSERT_EXCHANGES(connection, [rows.exchange_row(n, ex, text(ex.at)) for n, ex in numbered])
-        rows.INSERT_ATTEMPTS(
-            connection, [rows.attempt_row(n, attempt, ex.stream) for n, ex in numbered for attempt in ex.attempts]
-        )
+        connection.executemany(rows.INSERT_EXCHANGE, [rows.exchange_row(n, ex, text(ex.at)) for n, ex in numbered])
+        attempts = [rows.attempt_row(n, attempt, ex.stream) for n, ex in numbered for attempt in ex.attempts]
+        connection.executemany(rows.INSERT_ATTEMPT, attempts)
 
     def _connect(self) -> sqlite3.Connection:
         self._connection = connection = connect(self.path)

@@ -15,14 +15,16 @@ ROUNDS = 20
 _WRITING = """if True:
     import sys, time
     from proxy.measure.store.writer import StoreSink
-    from tests.measure.store.conftest import numbered
+    from proxy.record import Attempt, Exchange
     sink, name, said = StoreSink.open(sys.argv[1]), sys.argv[2], 0
     assert sink.degraded is None, sink.degraded
-    for first in range(1, 1_000_000, 25):
-        for made in numbered(25, first):
-            made.id = f"{name}-{made.seq}"
-            sink.accept(made)
-        time.sleep(0.002)
+    for seq in range(1, 1_000_000):
+        made = Exchange(f"{name}-{seq}", 1_790_000_000.0, 1)
+        made.attempts.append(Attempt(1, "a/b", "a", "b", 1))
+        made.seq = seq
+        sink.accept(made)
+        if seq % 25 == 0:
+            time.sleep(0.002)
         if sink.committed.seq != said:
             said = sink.committed.seq
             print(said, flush=True)

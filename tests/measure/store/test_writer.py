@@ -339,6 +339,24 @@ def test_a_store_that_cannot_be_opened_is_one_message_and_counted_losses(
     assert sink.flush(LIMIT)
 
 
+def test_a_fault_of_the_writer_is_told_and_counted(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StoreSink, "_settle", lambda self, batch: 1 // 0)
+    sink = opened()
+    put(sink, numbered(3))
+    until(lambda: sink.degraded is not None)
+    assert "by zero" in str(sink.degraded)
+    until(lambda: sink.pending == 0)
+    put(sink, numbered(2))
+    assert sink.losses()["store_unavailable"] == 5
+
+
+def test_a_path_that_no_file_can_have(opened: Opened) -> None:
+    sink = opened("a\0b")
+    assert "null" in str(sink.degraded)
+    put(sink, numbered(2))
+    assert sink.losses()["store_unavailable"] == 2
+
+
 @pytest.mark.usefixtures("_soon")
 def test_a_store_is_tried_again_until_it_opens(opened: Opened, tmp_path: Path) -> None:
     sink = opened(tmp_path / "later" / "store.db")
