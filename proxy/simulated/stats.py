@@ -52,9 +52,9 @@ class Stats:
             self.cancelled_at.append(time.perf_counter_ns())
 
     def reset(self) -> None:
-        opened, running = self.open, self.running
-        self.__init__()  # type: ignore[misc]
-        self.open, self.running = opened, running
+        fresh = Stats()
+        fresh.open, fresh.running = self.open, self.running
+        vars(self).update(vars(fresh))
 
     def as_json(self) -> dict[str, Any]:
         shown = dict(vars(self))
