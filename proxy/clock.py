@@ -135,6 +135,7 @@ class Deadline:
     def close(self) -> None:
         """No interruption comes after this."""
         self._closed = True
+        self._early = None  # it may lead back to here: leave no cycle
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -32,6 +32,8 @@ DISCARD_FACTOR = 8
 
 _JSON = (b"content-type", b"application/json")
 _SSE = (b"content-type", b"text/event-stream; charset=utf-8")
+_BODY_FOLLOWS = {"body_follows": True}
+"""A hint to our own server (`web/cycle.py`); others know nothing of it and lose nothing."""
 _FORWARDED = (b"openai-", b"x-ratelimit-")
 
 
@@ -112,7 +114,7 @@ class ChatCompletions:
         else:
             headers = [_JSON, (b"content-length", b"%d" % len(head))]
         headers += _told(run)
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": headers, **_BODY_FOLLOWS})
         data = head
         while True:
             exchange.answer_bytes += len(data)
@@ -250,5 +252,5 @@ async def send_refusal(refusal: Refusal, extra: list[tuple[bytes, bytes]], send:
         headers.append((b"connection", b"close"))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers, **_BODY_FOLLOWS})
     await send({"type": "http.response.body", "body": body, "more_body": False})

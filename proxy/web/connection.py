@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from proxy.web.cycle import Cycle
 from proxy.wire.render import error_object
 
 HEAD_LIMIT = 64 * 1024
@@ -25,6 +27,23 @@ BODY_SECONDS = 30.0
 _BETWEEN, _HEAD, _BODY = range(3)
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 _UPGRADING = (b"upgrade", b"http2-settings")
+
+
+_CHAT: dict[str, Any] = {
+    "path": "/v1/chat/completions",
+    "raw_path": b"/v1/chat/completions",
+    "query_string": b"",
+}
+
+
+def _parsed(url: bytes) -> dict[str, Any]:
+    parts = httptools.parse_url(url)
+    path = parts.path or b""
+    return {
+        "path": unquote(path.decode("ascii", "replace")),
+        "raw_path": path,
+        "query_string": parts.query or b"",
+    }
 
 
 class Connection(HttpToolsProtocol):
@@ -111,7 +130,7 @@ class Connection(HttpToolsProtocol):
         self._at = _BODY
         self._head_bytes = 0
         self._stop_timer()
-        super().on_headers_complete()
+        self._begin_cycle()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -120,8 +139,39 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         super().on_message_complete()
 
+    def _begin_cycle(self) -> None:
+        """As uvicorn's `on_headers_complete`, with a cycle of ours and the path of nearly every request known."""
+        parser, scope = self.parser, self.scope
+        scope["method"] = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        scope["http_version"] = version
+        scope.update(_CHAT if self.url == _CHAT["raw_path"] else _parsed(self.url))  # type: ignore[typeddict-item]
+        before = self.cycle
+        self.cycle = cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        super()._start_asgi_task(cycle, app if cycle.scope["http_version"] == "1.1" else _without_chunks(cycle, app))
+        if cycle.scope["http_version"] != "1.1":
+            app = _without_chunks(cycle, app)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     # Bounds of time.
 
