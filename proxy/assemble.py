@@ -13,13 +13,14 @@ from proxy.auth import Gate, Key
 from proxy.clock import SECOND
 from proxy.config.known import is_loopback
 from proxy.endpoints import Front
+from proxy.providers.anthropic import Anthropic
 from proxy.providers.base import Endpoint, Provider
 from proxy.providers.openai import OpenAI
 from proxy.router import Route, Router
 from proxy.transport.base import Transport
 from proxy.upstreams import Target, Timeouts
 
-DIALECTS: dict[str, Provider] = {"openai": OpenAI()}
+DIALECTS: dict[str, Provider] = {"openai": OpenAI(), "anthropic": Anthropic()}
 
 TransportFor = Callable[[settings.Provider], Transport]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-DIALECTS = ("openai",)
+DIALECTS = ("openai", "anthropic")
 """The dialects that this version speaks."""
 
 

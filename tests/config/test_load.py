@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from proxy.config import Config, ConfigError, find, from_environment, load, parse
+from proxy.providers.catalog import CATALOG, DIALECTS, Row
 
 ENV = {"OPENAI_API_KEY": "sk-openai", "GROQ_API_KEY": "sk-groq", "APP_KEY": "wb-app", "ADMIN": "wb-admin"}
 EXAMPLE = """
@@ -36,6 +37,12 @@ routes:
 keys:
   - {name: app, key: env:APP_KEY}
 """
+
+
+@pytest.fixture(autouse=True)
+def _telegraph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known provider whose dialect nobody speaks."""
+    monkeypatch.setitem(CATALOG, "telegraph", Row("http://telegraph", ("TELEGRAPH_KEY",), dialect="morse"))
 
 
 def read(text: str, env: dict[str, str] | None = None, folder: Path = Path()) -> Config:
@@ -171,8 +178,8 @@ MISTAKES = [
     ("providers: {mine: }", "providers.mine.base_url: is missing, and 'mine' is no name known by itself"),
     ("providers: {opnai: }", "'opnai' is no name known by itself (did you mean 'openai'?)"),
     ("providers: {mistral: {dialect: openai, api_key: null}}", "this dialect of 'mistral' has no built-in address"),
-    ("providers: {anthropic: }", "provider 'anthropic' speaks the anthropic dialect, which this version does not have "
-     "yet (available: openai)"),
+    ("providers: {telegraph: }", "provider 'telegraph' speaks the morse dialect, which this version does not have "
+     "yet (available: openai, "),
     ("providers: {x: {dialect: opena, base_url: http://x}}", "unknown dialect 'opena' (did you mean 'openai'?)"),
     ("providers: {x: {like: grok}}", "providers.x.like: not a known provider: 'grok' (did you mean 'groq'?)"),
     ("providers: {deepseek: }", "providers.deepseek.api_key: the environment variable DEEPSEEK_API_KEY is not set "
@@ -217,7 +224,7 @@ MISTAKES = [
     (OPENAI + "routes: {chat: {targets: [{weight: 1}]}}", "routes.chat.targets[0]: is missing"),
     (OPENAI + "routes: {chat: {targets: [openai/]}}", "routes.chat.targets[0]: not provider/model"),
     (OPENAI + "routes: {chat: {targets: [deepseek/x]}}", "provider 'deepseek' has no key (set DEEPSEEK_API_KEY)"),
-    (OPENAI + "routes: {chat: {targets: [bedrock/x]}}", "provider 'bedrock' speaks the bedrock dialect"),
+    (OPENAI + "routes: {chat: {targets: [telegraph/x]}}", "provider 'telegraph' speaks the morse dialect"),
     (OPENAI + "routes: {chat: {targets: [lcoal/x]}}", "unknown provider 'lcoal' (configure it: providers: "),
     (OPENAI + "routes: {chat: {targets: [openai/a, openai/b, openai/a]}}", "targets[2]: the same as targets[0]"),
     (OPENAI + "routes: {chat: {targets: [{target: openai/a, weight: 0}]}}", "weight: should be greater than 0"),
@@ -437,23 +444,23 @@ def test_metrics_behind_a_token_that_is_not_there() -> None:
 
 
 def test_the_environment_alone() -> None:
-    config = from_environment({**ENV, "DEEPSEEK_API_KEY": "", "ANTHROPIC_API_KEY": "a", "VLLM_API_KEY": "v"})
+    config = from_environment({**ENV, "DEEPSEEK_API_KEY": "", "TELEGRAPH_KEY": "a", "VLLM_API_KEY": "v"})
     assert config.source == "environment"
     assert list(config.providers) == ["openai", "groq", "vllm"]
     assert config.warnings == (
-        "ANTHROPIC_API_KEY is set, but anthropic speaks the anthropic dialect, which this version does not have yet "
-        "(available: openai)",
+        "TELEGRAPH_KEY is set, but telegraph speaks the morse dialect, which this version does not have yet "
+        f"(available: {', '.join(DIALECTS)})",
     )
     assert (config.routes, config.keys) == ({}, ())
 
 
 def test_an_environment_without_keys() -> None:
     with pytest.raises(ConfigError) as caught:
-        from_environment({"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": ""})
+        from_environment({"TELEGRAPH_KEY": "a", "OPENAI_API_KEY": ""})
     [problem] = caught.value.problems
     assert (problem.where, problem.message) == ("environment", "no key of a known provider is set")
     assert problem.hint is not None
-    assert problem.hint.startswith("set one of OPENAI_API_KEY, GROQ_API_KEY")
+    assert problem.hint.startswith("set one of OPENAI_API_KEY, ")
     with pytest.raises(
         ConfigError, match=r"environment: providers\.openai\.api_key: env:OPENAI_API_KEY begins or ends"
     ):
