@@ -52,6 +52,7 @@ class Http1Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_asked",
         "_barren",
         "_bodiless",
         "_decoder",
@@ -106,6 +107,7 @@ class Http1Connection(asyncio.Protocol):
         self.parts.clear()
         self.headers: list[tuple[bytes, bytes]] = []
         self.status = 0
+        self._asked = False
         self.headed = False
         self.ended = False
         self.error: TransportError | None = None
@@ -132,6 +134,7 @@ class Http1Connection(asyncio.Protocol):
         try:
             wire = serialise(request, self.pool.authority)
             if not self.closed:
+                self._asked = True
                 self._bodiless = request.head.method == "HEAD"
                 self.transport.write(wire)
                 if not self._writing:
@@ -216,13 +219,17 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        # So that resume_writing tells when the request has left us. asyncio's TLS compares with >=: 0 would flap.
-        self.transport.set_write_buffer_limits(high=1 if self.pool.origin.scheme == "https" else 0, low=0)
+        self.transport.set_write_buffer_limits(high=0)  # so that resume_writing tells when the request has left us
         self.pool.opened(self)
 
+    def secured(self, transport: asyncio.Transport) -> None:
+        """TLS stands between from now on."""
+        self.transport = transport
+        transport.set_write_buffer_limits(high=1, low=0)  # asyncio's TLS compares with >=, where 0 would flap
+
     def data_received(self, data: bytes) -> None:
-        if not self.lent or self.closed:
-            self.drop()  # an idle upstream has nothing to say (a server about to close may send a 408)
+        if not self._asked or self.closed:
+            self.drop()  # nobody asked (a server about to close may send a 408): not to be taken for an answer
             return
         self.last_ns = perf_counter_ns()
         headed = self.headed
@@ -258,7 +265,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hung_up(exc)
-        del self._parser  # it refers to this object: leave no cycle
+        self._parser = cast(httptools.HttpResponseParser, None)  # it refers to this object: leave no cycle
         self.pool.lost(self)
 
     # The parser's side. `on_body` is `parts.append`.

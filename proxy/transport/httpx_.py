@@ -6,6 +6,7 @@ Twenty to thirty times the processor time of `http1`, and less exact:
 - A kept connection that dies unanswered is reported, not replayed: h11 does not tell whether half a head had come.
 - An answer that begins before the request has left, on a connection that then breaks, may be lost.
 - Bytes after the end of an answer go unnoticed and are taken for the beginning of the next.
+- A TLS handshake that is cancelled may hold its socket until the server has answered it (asyncio's doing).
 - Times come from httpcore's trace: `sent_ns` when the last write returned, `first_byte_ns` when the head was read.
 """
 

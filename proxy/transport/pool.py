@@ -8,26 +8,24 @@ connection that another caller gave back or with the right to open one (a slot).
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from time import perf_counter_ns
-from typing import Any
 
 from policies.verdict import Kind
 from proxy.errors import TransportError
 from proxy.transport import tls
 from proxy.transport.base import Origin
+from proxy.transport.dial import connected
 from proxy.transport.http1 import Http1Connection
 from proxy.transport.reasons import not_connected
 from proxy.transport.request import authority
-
-HAPPY_EYEBALLS = 0.25
-"""Seconds before a second address is tried beside the first (RFC 8305, section 5)."""
 
 
 class Pool:
     """`taken` slots of `limit` are connections, open or being opened."""
 
-    __slots__ = ("_waiters", "authority", "idle", "loop", "origin", "owner", "taken")
+    __slots__ = ("_tls", "_waiters", "authority", "idle", "loop", "origin", "owner", "taken")
 
     def __init__(self, owner: Http1Transport, origin: Origin) -> None:
         self.owner = owner
@@ -37,6 +35,7 @@ class Pool:
         self.idle: list[Http1Connection] = []
         """Oldest first."""
         self.taken = 0
+        self._tls: tls.ResumingContext | None = None
         self._waiters: deque[asyncio.Future[Http1Connection | None]] = deque()
 
     def __repr__(self) -> str:
@@ -115,13 +114,33 @@ class Pool:
 
     async def _open(self) -> Http1Connection:
         scheme, host, port = self.origin
-        more: dict[str, Any] = {}
-        if scheme == "https":
-            more = {"ssl": self.owner.trust(), "server_hostname": tls.ServerName(host, port)}
-        if isinstance(self.loop, asyncio.BaseEventLoop) and not _is_address(host):
-            more["happy_eyeballs_delay"] = HAPPY_EYEBALLS  # uvloop does not take it
-        _, connection = await self.loop.create_connection(lambda: Http1Connection(self), host, port, **more)
+        connection = Http1Connection(self)
+        sock = await connected(host, port)
+        try:
+            await self.loop.create_connection(lambda: connection, sock=sock)
+            if scheme == "https":
+                await self._secure(connection)
+        except BaseException:
+            sock.close()
+            connection.drop()
+            self.lost(connection)  # uvloop, cancelled after `connection_made`, never calls `connection_lost`
+            raise
         return connection
+
+    async def _secure(self, connection: Http1Connection) -> None:
+        """TLS in a step of its own: a cancelled `create_connection(ssl=...)` leaves the plain transport open."""
+        plain = connection.transport
+        if self._tls is None:
+            self._tls = tls.resuming(self.owner.trust())
+        try:
+            secure = await self.loop.start_tls(plain, connection, self._tls, server_hostname=self.origin.host)
+        except BaseException:
+            plain.abort()
+            connection.connection_lost(None)  # a handshake that fails does not tell the protocol
+            raise
+        if secure is None or connection.closed:  # not every loop raises when the peer leaves in the handshake
+            raise ConnectionResetError("TLS failed: connection lost in the handshake")
+        connection.secured(secure)
 
     def give(self, connection: Http1Connection) -> None:
         """A connection that may be used again: to the longest waiter, else kept."""
@@ -164,18 +183,14 @@ class Pool:
 
     def keep_session(self, connection: Http1Connection) -> None:
         """An answer came over it: by now the server has given its ticket, if it gives any."""
-        if self.origin.scheme == "https":
-            self.owner.trust().keep(self.origin.host, self.origin.port, connection.transport)
+        if self._tls is not None:
+            self._tls.keep(connection.transport)
 
     def opened(self, connection: Http1Connection) -> None:
         self.owner.sockets.add(connection)
 
     def lost(self, connection: Http1Connection) -> None:
         self.owner.sockets.discard(connection)
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
 
 
 class Http1Transport:
@@ -192,7 +207,7 @@ class Http1Transport:
         """Everything that holds a file descriptor."""
         self.closed = False
         self._ca_file = ca_file
-        self._trust: tls.ResumingContext | None = None
+        self._trust: ssl.SSLContext | None = None
         self._pools: dict[Origin, Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -224,7 +239,7 @@ class Http1Transport:
         while self.sockets:  # noqa: ASYNC110  (they are gone after a round or two of the loop)
             await asyncio.sleep(0)
 
-    def trust(self) -> tls.ResumingContext:
+    def trust(self) -> ssl.SSLContext:
         """Made at the first use: reading the certificates takes tens of milliseconds."""
         if self._trust is None:
             self._trust = tls.trust(self._ca_file)

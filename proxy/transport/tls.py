@@ -1,8 +1,8 @@
 """Verified TLS for the client side, with sessions kept from one connection to the next.
 
-asyncio hands no `session=` to the `ssl` module, so the context does it by itself: it remembers the last session of
-each host and port and offers it in `wrap_bio`, which both asyncio and uvloop call. With TLS 1.3 the server sends the
-ticket after the handshake (RFC 8446, section 4.6.1), so the session is read when the first answer has come.
+asyncio hands no `session=` to the `ssl` module, so a context of our own does it in `wrap_bio`, which both asyncio and
+uvloop call. With TLS 1.3 the server sends its ticket after the handshake (RFC 8446, section 4.6.1), so the session is
+read when the first answer has come.
 """
 
 from __future__ import annotations
@@ -12,22 +12,15 @@ import os
 import ssl
 
 
-class ServerName(str):
-    """A host name that remembers its port on the way through the event loop: sessions belong to both."""
-
-    __slots__ = ("port",)
-    port: int
-
-    def __new__(cls, host: str, port: int) -> ServerName:
-        name = super().__new__(cls, host)
-        name.port = port
-        return name
-
-
 class ResumingContext(ssl.SSLContext):
-    """An `ssl.SSLContext` that offers the session last kept for a server. The servers of a config are few."""
+    """What one origin's connections are opened with: a shared context, and the last session of this origin.
 
-    sessions: dict[tuple[str, int], ssl.SSLSession]
+    All work is the shared context's, so the certificates are in memory once. If a loop ever used this one itself, it
+    would find no certificate to trust, and refuse.
+    """
+
+    shared: ssl.SSLContext
+    session: ssl.SSLSession | None
 
     def wrap_bio(
         self,
@@ -37,25 +30,30 @@ class ResumingContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        if isinstance(server_hostname, ServerName):
-            session = self.sessions.get((str(server_hostname), server_hostname.port))
-        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        return self.shared.wrap_bio(incoming, outgoing, server_side, server_hostname, session or self.session)
 
-    def keep(self, host: str, port: int, transport: asyncio.Transport) -> None:
+    def keep(self, transport: asyncio.Transport) -> None:
         """Remember the connection's session, if the server gave a ticket for it."""
         session = transport.get_extra_info("ssl_object").session
         if session is not None and session.has_ticket:
-            self.sessions[host, port] = session
+            self.session = session
 
 
-def trust(ca_file: str | None = None) -> ResumingContext:
+def resuming(shared: ssl.SSLContext) -> ResumingContext:
+    """A context for one origin. Cheap, unlike the shared one."""
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.shared = shared
+    context.session = None
+    return context
+
+
+def trust(ca_file: str | None = None) -> ssl.SSLContext:
     """A context that verifies certificates and names, and speaks TLS 1.2 or later.
 
     Trusts `ca_file` (PEM) alone if given; else the system's store, where SSL_CERT_FILE and SSL_CERT_DIR are honoured;
     else, where that is empty, certifi's list. Raises OSError (`ssl.SSLError` included) for a file that cannot be read.
     """
-    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sessions = {}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if ca_file is not None:
@@ -75,4 +73,4 @@ def trust(ca_file: str | None = None) -> ResumingContext:
 def _certificates_on_demand() -> bool:
     """OpenSSL looks into its folder of hashed names only when it needs one, so the store's count leaves them out."""
     folder = ssl.get_default_verify_paths().capath
-    return folder is not None and any(os.scandir(folder))
+    return folder is not None and bool(os.listdir(folder))
