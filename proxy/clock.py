@@ -1,8 +1,8 @@
 """Time, so that tests can hold it. Durations come from `now`, dates from `wall`; the two are never mixed.
 
-`Deadline` is the one timer of an exchange. It interrupts the task that serves the exchange, wherever it waits, and
-remembers why. The timer underneath first fires after `EARLY`, so that a quick exchange arms it once; moving the limit
-costs two assignments, unless it comes before the time for which the timer is armed.
+`Deadline` is the limit of one exchange: it interrupts the task that serves the exchange, wherever that waits, and
+remembers why. `Deadlines` holds all that run and one timer for them together, so that a quick exchange, of which
+thousands come and go in a second, arms none; moving a limit costs a few assignments.
 """
 
 from __future__ import annotations
@@ -48,9 +48,49 @@ class LoopClock:
 
 
 SECOND = 1_000_000_000
-EARLY = 0.02
 EARLY_NS = 20_000_000
 """An exchange that is over within this time is quick."""
+_APART_NS = 5_000_000
+"""Least time between two looks at the deadlines; none is later than this."""
+_NEVER = 1 << 62
+
+
+class Deadlines:
+    """The deadlines of the exchanges under way. One timer, armed for the earliest."""
+
+    __slots__ = ("_armed_ns", "_clock", "_handle", "_loop", "running")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._armed_ns = _NEVER
+        self._handle: asyncio.TimerHandle | None = None
+        self.running: set[Deadline] = set()
+
+    def due(self, at_ns: int) -> None:
+        """Something ends at that time."""
+        if at_ns < self._armed_ns:
+            self._arm(at_ns)
+
+    def _arm(self, at_ns: int) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._armed_ns = at_ns
+        self._handle = self._loop.call_later(max(0.0, (at_ns - self._clock.now()) / SECOND), self._look)
+
+    def _look(self) -> None:
+        self._handle = None
+        self._armed_ns = _NEVER
+        now = self._clock.now()
+        soon = now + _APART_NS
+        for one in [one for one in self.running if one.next_ns <= soon]:
+            one.reached(soon)
+        if self.running:
+            earliest = min([one.next_ns for one in self.running])
+            if earliest < _NEVER:
+                self.due(max(earliest, soon))
 
 
 class Deadline:
@@ -58,47 +98,33 @@ class Deadline:
 
     Works as `asyncio.timeout` does: the task is cancelled, and whoever catches the `CancelledError` asks `taken()`
     whether it was meant for this deadline. `stop` does the same at once and for good: the client left, or the proxy
-    is shutting down; no later wait of this exchange is worth beginning then. `early` is called once, `EARLY` after the
-    start, for what only an exchange that takes longer needs.
+    is shutting down; no later wait of this exchange is worth beginning then. `early` is called once, `EARLY_NS` after
+    the start, for what only an exchange that takes longer needs.
     """
 
-    __slots__ = (
-        "_armed_ns",
-        "_at_ns",
-        "_clock",
-        "_closed",
-        "_early",
-        "_handle",
-        "_loop",
-        "_name",
-        "_pending",
-        "_task",
-        "_total_ns",
-        "stopped",
-    )
+    __slots__ = ("_all", "_at_ns", "_early", "_name", "_pending", "_task", "_total_ns", "next_ns", "stopped")
 
     def __init__(
         self,
-        clock: Clock,
-        loop: asyncio.AbstractEventLoop,
+        all_: Deadlines,
         task: asyncio.Task[Any],
         now_ns: int,
         total_ns: int,
         early: Callable[[], None] | None = None,
     ) -> None:
-        self._clock = clock
-        self._loop = loop
+        self._all = all_
         self._task = task
         self._total_ns = total_ns
         self._at_ns = total_ns
-        self._armed_ns = now_ns + EARLY_NS
         self._name = "total"
         self._early = early
-        self._handle: asyncio.TimerHandle | None = loop.call_later(EARLY, self._fire)
         self._pending: str | None = None
-        self._closed = False
         self.stopped: str | None = None
         """Why the exchange is over, if it was stopped from outside."""
+        self.next_ns = now_ns + EARLY_NS
+        """When this must be looked at."""
+        all_.running.add(self)
+        all_.due(self.next_ns)
 
     def total(self, at_ns: int) -> None:
         """Move the end of the whole exchange: known only when the route is."""
@@ -110,15 +136,16 @@ class Deadline:
             at_ns, name = self._total_ns, "total"
         self._name = name
         self._at_ns = at_ns
-        if self._handle is None or at_ns < self._armed_ns:
-            self._arm(at_ns)
+        if self._early is None or at_ns < self.next_ns:
+            self.next_ns = at_ns
+            self._all.due(at_ns)
 
     def remaining(self, now_ns: int) -> int:
         """Nanoseconds until the whole exchange must be over; negative when it should be."""
         return self._total_ns - now_ns
 
     def stop(self, reason: str) -> None:
-        if self.stopped is None and not self._closed:
+        if self.stopped is None and self in self._all.running:
             self.stopped = reason
             if self._pending is None:
                 self._pending = reason
@@ -134,27 +161,18 @@ class Deadline:
 
     def close(self) -> None:
         """No interruption comes after this."""
-        self._closed = True
+        self._all.running.discard(self)
         self._early = None  # it may lead back to here: leave no cycle
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
 
-    def _arm(self, at_ns: int) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed_ns = at_ns
-        self._handle = self._loop.call_later(max(0.0, (at_ns - self._clock.now()) / SECOND), self._fire)
-
-    def _fire(self) -> None:
-        self._handle = None
-        if self._early is not None:
-            self._early()
-            self._early = None
-        if self._pending is not None:
+    def reached(self, now_ns: int) -> None:
+        """`next_ns` has come."""
+        early, self._early = self._early, None
+        if early is not None:
+            early()
+        if now_ns < self._at_ns:
+            self.next_ns = self._at_ns
             return
-        if self._clock.now() + 1_000_000 < self._at_ns:
-            self._arm(self._at_ns)
-        else:
+        self.next_ns = _NEVER
+        if self._pending is None:
             self._pending = self._name
             self._task.cancel()

@@ -57,7 +57,6 @@ class ChatCompletions:
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (ASGI servers run an application in a task)
         front = self.front
@@ -74,8 +73,8 @@ class ChatCompletions:
             early = end
         except asyncio.CancelledError:
             early = shutting_down()  # the server does not wait any longer for the rest of the body
-        watch = _Watch(loop, receive)
-        run = watch.run = self.engine.begin(loop, task, watch.begin)
+        watch = _Watch(receive)
+        run = watch.run = self.engine.begin(task, watch.begin)
         try:
             if early is not None:
                 raise early
@@ -144,16 +143,15 @@ class ChatCompletions:
 class _Watch:
     """Stops the exchange when the client goes away. Waiting for that costs a task, which a quick answer never needs."""
 
-    __slots__ = ("_loop", "_receive", "_task", "run")
+    __slots__ = ("_receive", "_task", "run")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
-        self._loop = loop
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._task: asyncio.Task[None] | None = None
         self.run: Run | None = None
 
     def begin(self) -> None:
-        self._task = self._loop.create_task(self._wait())
+        self._task = asyncio.get_running_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

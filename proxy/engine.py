@@ -15,7 +15,7 @@ from random import Random
 from policies.retry import Tries
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.attempt import DOWNSTREAM, DRAIN, Gone, Try
-from proxy.clock import SECOND, Clock, Deadline
+from proxy.clock import SECOND, Clock, Deadline, Deadlines
 from proxy.errors import Refusal, UpstreamError
 from proxy.failure import broken_off, exhausted
 from proxy.measure.bus import Bus
@@ -40,15 +40,14 @@ class Engine:
         self.rng = rng
         self.origin = origin
         self._ids = Random(os.urandom(32))  # noqa: S311  (ids are names, not secrets; asking the system costs thrice)
+        self.deadlines = Deadlines(clock)
         self.running: set[Run] = set()
 
-    def begin(
-        self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object], early: Callable[[], None] | None = None
-    ) -> Run:
+    def begin(self, task: asyncio.Task[object], early: Callable[[], None] | None = None) -> Run:
         """A run for the current task, whose request has just been read whole. `early`: see `Deadline`."""
         now = self.clock.now()
         exchange = Exchange(f"req_{self._ids.getrandbits(96):024x}", self.clock.wall(), now, self.origin)
-        run = Run(self, exchange, Deadline(self.clock, loop, task, now, now + _TOTAL, early))
+        run = Run(self, exchange, Deadline(self.deadlines, task, now, now + _TOTAL, early))
         self.running.add(run)
         return run
 

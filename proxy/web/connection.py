@@ -52,6 +52,8 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
     _last = 0.0
     """When the last piece of the body came, in seconds of the event loop."""
+    _idle_since = 0.0
+    """When the last answer was over, in seconds of the event loop; 0 while a request is under way."""
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -60,6 +62,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -68,7 +73,7 @@ class Connection(HttpToolsProtocol):
             if self._head_bytes > HEAD_LIMIT and not self._body_begins(data):
                 self._refuse(431, f"The request's headers are larger than {HEAD_LIMIT} bytes.", "headers_too_large")
                 return
-        self._unset_keepalive_if_required()
+        self._idle_since = 0.0
         try:
             self._feed(data)
         except httptools.HttpParserError:
@@ -173,7 +178,33 @@ class Connection(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but the timer of an idle connection stays armed from one request to the next."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._arm_keep_alive(self.timeout_keep_alive)
+
     # Bounds of time.
+
+    def _arm_keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if not self._idle_since:
+            return  # a request is under way; its end arms the timer again
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._arm_keep_alive(left)
+        else:
+            self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -148,13 +148,15 @@ class ChatRequest:
         and no escaped letter could have spelled the key a second time.
         """
         raw = self.raw
-        if raw.count(b'"model"') != 1 or b"\\u00" in raw:
+        at = raw.find(b'"model"')
+        if at < 0 or raw.find(b'"model"', at + 7) >= 0 or b"\\u00" in raw:
             return None
         if model != self.model:
-            match = _MODEL.search(raw, raw.find(b'"model"'))
+            match = _MODEL.match(raw, at)
             if match is None or match[1] != self.model.encode():
                 return None
-            raw = b"%b%b%b" % (raw[: match.start(1) - 1], orjson.dumps(model), raw[match.end(1) + 1 :])
+            start, end = match.span(1)
+            raw = b"%b%b%b" % (raw[: start - 1], orjson.dumps(model), raw[end + 1 :])
         if added:
             raw = b"%b,%b" % (raw.rstrip(b" \t\r\n")[:-1], orjson.dumps(added)[1:])
         return raw
