@@ -1,0 +1,288 @@
+"""What Gemini answers, said to the scribe: parts, finish reasons, citations, usage.
+
+Wire facts from the reference of `GenerateContentResponse` (AI Studio and Vertex), from the types of google-genai and
+from recorded traffic. A whole answer is one response object; a stream is several, each a delta of parts. Old models
+give a finish reason with every object of a stream, so the last word counts, and what ends a choice is written when
+the answer has ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from policies.verdict import Kind
+from proxy.errors import UpstreamError
+from proxy.providers.gemini_partial import PartialCall
+from proxy.wire.chunk import Json, Usage
+from proxy.wire.scribe import Scribe
+
+_LENGTH = {"MAX_TOKENS", 2}
+_FILTER = {
+    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "IMAGE_OTHER", 3, 4, 6, 7, 8,
+}  # fmt: skip
+"""The numbers are those of the enumeration, which older Vertex SDKs let through."""
+_FAULT = {
+    "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE",
+    "MALFORMED_RESPONSE", 9,
+}  # fmt: skip
+"""The model's own failure: without content this is no answer at all."""
+_UNSET = {None, "", 0, "FINISH_REASON_UNSPECIFIED"}
+
+
+def malformed(what: str) -> UpstreamError:
+    return UpstreamError(Kind.MALFORMED, "decoder", what, status=200)
+
+
+class _Candidate:
+    """What has been read of one candidate so far."""
+
+    __slots__ = ("citations", "content", "grounding", "open_call", "reason", "signature", "text")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.content = False
+        self.reason: Any = None
+        self.signature: str | None = None
+        self.grounding: list[Json] = []
+        self.citations: list[Json] = []
+        self.open_call: PartialCall | None = None
+
+
+class Reading:
+    """Reads response objects in order. `close` writes how it ended, and raises unless it ended well."""
+
+    def __init__(self, scribe: Scribe, minted_id: str) -> None:
+        self.scribe = scribe
+        self._minted = minted_id.removeprefix("chatcmpl-")
+        self.model: str | None = None
+        self.usage: Usage | None = None
+        self._counts: dict[str, int] = {}
+        self._candidates: dict[int, _Candidate] = {}
+        self._blocked: Json | None = None
+        self._ids: set[str] = set()
+
+    def read(self, body: Json) -> None:
+        """Raises `UpstreamError` (MALFORMED) for what has not the form of a response."""
+        scribe = self.scribe
+        if self.model is None:
+            if type(body.get("modelVersion")) is str and body["modelVersion"]:
+                self.model = scribe.model = body["modelVersion"]
+            if not self._candidates and type(body.get("responseId")) is str and body["responseId"]:
+                scribe.id = body["responseId"]
+        told = body.get("usageMetadata")
+        if type(told) is dict:
+            # Every object of a stream tells all counts that it knows; the last word on each is the total.
+            self._counts.update({key: count for key, count in told.items() if type(count) is int and count >= 0})
+            self.usage = _usage(self._counts)
+        candidates = body.get("candidates") or ()
+        if type(candidates) not in (list, tuple):
+            raise malformed("`candidates` is not an array")
+        feedback = body.get("promptFeedback")
+        if type(feedback) is dict and feedback.get("blockReason") not in (None, "", 0):
+            self._blocked = feedback
+        for candidate in candidates:
+            if type(candidate) is not dict:
+                raise malformed("a candidate is not an object")
+            self._candidate(candidate)
+
+    @property
+    def whole(self) -> bool:
+        """Every candidate that began has its finish reason, or the prompt was blocked."""
+        if not self._candidates:
+            return self._blocked is not None
+        return all(one.reason not in _UNSET for one in self._candidates.values())
+
+    def close(self, *, stream: bool) -> None:
+        """Writes signatures, annotations and finish reasons. Raises `UpstreamError` unless the answer is whole."""
+        if not self._candidates and self._blocked is not None:
+            why = self._blocked.get("blockReasonMessage") or f"The prompt was blocked: {self._blocked['blockReason']}."
+            self.scribe.refusal(str(why))
+            self.scribe.finish("content_filter")
+            return
+        if not self._candidates:
+            raise malformed("an answer without candidates")
+        if not self.whole:
+            if stream:
+                raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without a finish reason", status=200)
+            raise malformed("a candidate without a finish reason")
+        for one in self._candidates.values():
+            if one.open_call is not None:
+                raise malformed("a function call that does not end")
+            if one.reason in _FAULT and not one.content:
+                raise malformed(f"finish reason {one.reason} and no content")
+        for index in sorted(self._candidates):
+            one = self._candidates[index]
+            if one.signature is not None:
+                self.scribe.put("extra_content", signed(one.signature)["extra_content"], index)
+            self.scribe.annotate(url_citations("".join(one.text), one.grounding, one.citations), index)
+            self.scribe.finish(_finish(one.reason), index)
+
+    def _candidate(self, candidate: Json) -> None:
+        index = candidate.get("index")
+        index = index if type(index) is int and index >= 0 else 0
+        one = self._candidates.get(index)
+        if one is None:
+            one = self._candidates[index] = _Candidate()
+        content = candidate.get("content")
+        parts = content.get("parts") if type(content) is dict else None
+        for part in parts if type(parts) is list else ():
+            if type(part) is not dict:
+                raise malformed("a part is not an object")
+            self._part(part, one, index)
+        logprobs = candidate.get("logprobsResult")
+        if type(logprobs) is dict:
+            self.scribe.logprobs(_logprobs(logprobs), index)
+        if type(candidate.get("groundingMetadata")) is dict:
+            one.grounding.append(candidate["groundingMetadata"])
+        if type(candidate.get("citationMetadata")) is dict:
+            one.citations.append(candidate["citationMetadata"])
+        if candidate.get("finishReason") not in _UNSET:
+            one.reason = candidate["finishReason"]
+
+    def _part(self, part: Json, one: _Candidate, index: int) -> None:
+        signature = part.get("thoughtSignature")
+        signature = signature if type(signature) is str and signature else None
+        scribe = self.scribe
+        if type(part.get("functionCall")) is dict:
+            one.content = True
+            self._call(part["functionCall"], signature, one, index)
+        elif type(part.get("inlineData")) is dict:
+            one.content = True
+            scribe.append("images", [_image(part["inlineData"], signature)], index)
+        elif type(part.get("text")) is str:
+            if part.get("thought") is True:
+                scribe.reasoning(part["text"], index)
+            else:
+                one.text.append(part["text"])
+                one.content = one.content or bool(part["text"])
+                scribe.text(part["text"], index)
+            one.signature = signature or one.signature
+        else:
+            one.signature = signature or one.signature
+            rest = {key: value for key, value in part.items() if key != "thoughtSignature"}
+            if rest:
+                # Code that ran at Google, its results, server-side tools: no calls for the client, but no secret.
+                one.content = True
+                scribe.append("google_parts", [rest], index)
+
+    def _call(self, call: Json, signature: str | None, one: _Candidate, index: int) -> None:
+        if one.open_call is not None or call.get("willContinue") is True or type(call.get("partialArgs")) is list:
+            if one.open_call is None:
+                one.open_call = PartialCall()
+            if not one.open_call.add(call, signature):
+                return
+            call, signature, one.open_call = one.open_call.whole(), one.open_call.signature, None
+        name = call.get("name")
+        if type(name) is not str or not name:
+            raise malformed("a function call without a name")
+        args = call.get("args")
+        if args is not None and type(args) is not dict:
+            raise malformed("the arguments of a function call are not an object")
+        extra = signed(signature) if signature is not None else None
+        self.scribe.call(self._id(call.get("id")), name, orjson.dumps(args or {}).decode(), index, extra)
+
+    def _id(self, given: object) -> str:
+        """The call's own id, where it has one that no call before it had; else a name made of the answer's."""
+        if type(given) is str and given and given not in self._ids:
+            made = given
+        else:
+            made = f"call_{self._minted}_{len(self._ids)}"
+        self._ids.add(made)
+        return made
+
+
+def signed(signature: str) -> Json:
+    """Where Google's own OpenAI-compatible API carries a thought signature."""
+    return {"extra_content": {"google": {"thought_signature": signature}}}
+
+
+def _image(inline: Json, signature: str | None) -> Json:
+    """As an entry of `images`, the form in which other gateways hand out pictures: a data URL."""
+    kind = inline.get("mimeType") or "application/octet-stream"
+    url = f"data:{kind};base64,{inline.get('data') or ''}"
+    return {"type": "image_url", "image_url": {"url": url}, **(signed(signature) if signature is not None else {})}
+
+
+def _finish(reason: Any) -> str:
+    return "length" if reason in _LENGTH else "content_filter" if reason in _FILTER else "stop"
+
+
+def _usage(counts: dict[str, int]) -> Usage | None:
+    """The prompt holds what was cached but not what tools brought in; the candidates' count lacks the thoughts."""
+    if not any(key.endswith("TokenCount") for key in counts):
+        return None
+    prompt = counts.get("promptTokenCount", 0) + counts.get("toolUsePromptTokenCount", 0)
+    read = min(counts.get("cachedContentTokenCount", 0), prompt)
+    return Usage(prompt - read, read, 0, counts.get("candidatesTokenCount", 0), counts.get("thoughtsTokenCount", 0))
+
+
+def _logprobs(result: Json) -> list[Json]:
+    chosen = [entry for entry in result.get("chosenCandidates") or () if type(entry) is dict]
+    tops = result.get("topCandidates") or ()
+    entries = []
+    for at, entry in enumerate(chosen):
+        top = tops[at].get("candidates") if at < len(tops) and type(tops[at]) is dict else None
+        others = [_logprob(other) for other in top or () if type(other) is dict]
+        entries.append({**_logprob(entry), "top_logprobs": others})
+    return entries
+
+
+def _logprob(entry: Json) -> Json:
+    token = str(entry.get("token") or "")
+    value = entry.get("logProbability")
+    return {
+        "token": token,
+        "logprob": float(value) if isinstance(value, int | float) else 0.0,
+        "bytes": [*token.encode()],
+    }
+
+
+def url_citations(text: str, grounding: list[Json], citations: list[Json]) -> list[Json]:
+    """Grounding and citations as `url_citation`s; offsets, which Google counts in UTF-8 bytes, in characters."""
+    raw = text.encode()
+    found: dict[tuple[int, int, str], Json] = {}
+    for told in grounding:
+        chunks = [_source(chunk) for chunk in told.get("groundingChunks") or ()]
+        cited: set[int] = set()
+        for support in told.get("groundingSupports") or ():
+            start, end = _span(raw, text, support.get("segment") or {})
+            for number in support.get("groundingChunkIndices") or ():
+                if type(number) is int and 0 <= number < len(chunks) and (source := chunks[number]) is not None:
+                    cited.add(number)
+                    found.setdefault((start, end, source[0]), _citation(start, end, *source))
+        for number, source in enumerate(chunks):
+            if number not in cited and source is not None:
+                found.setdefault((0, 0, source[0]), _citation(0, 0, *source))
+    for told in citations:
+        for one in told.get("citationSources") or told.get("citations") or ():
+            if type(one) is dict and one.get("uri"):
+                start, end = _span(raw, text, one)
+                found.setdefault((start, end, one["uri"]), _citation(start, end, one["uri"], one.get("title") or ""))
+    return list(found.values())
+
+
+def _source(chunk: object) -> tuple[str, str] | None:
+    for kind in ("web", "retrievedContext", "maps"):
+        source = chunk.get(kind) if type(chunk) is dict else None
+        if type(source) is dict and source.get("uri"):
+            return str(source["uri"]), str(source.get("title") or "")
+    return None
+
+
+def _span(raw: bytes, text: str, segment: Json) -> tuple[int, int]:
+    """Characters of the text, from a segment; where its bytes are not its own text, that text is looked for."""
+    start, end = segment.get("startIndex") or 0, segment.get("endIndex") or 0
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end:
+        return 0, 0
+    said = segment.get("text")
+    if type(said) is str and said and raw[start:end] != said.encode() and (at := text.find(said)) >= 0:
+        return at, at + len(said)
+    return len(raw[:start].decode("utf-8", "ignore")), len(raw[:end].decode("utf-8", "ignore"))
+
+
+def _citation(start: int, end: int, url: str, title: str) -> Json:
+    cited = {"start_index": start, "end_index": end, "url": url, "title": title}
+    return {"type": "url_citation", "url_citation": cited}
