@@ -15,12 +15,20 @@ from proxy.config.known import is_loopback
 from proxy.endpoints import Front
 from proxy.providers.anthropic import Anthropic
 from proxy.providers.base import Endpoint, Provider
+from proxy.providers.bedrock import Bedrock
+from proxy.providers.gemini import Gemini, Vertex
 from proxy.providers.openai import OpenAI
 from proxy.router import Route, Router
 from proxy.transport.base import Transport
 from proxy.upstreams import Target, Timeouts
 
-DIALECTS: dict[str, Provider] = {"openai": OpenAI(), "anthropic": Anthropic()}
+DIALECTS: dict[str, Provider] = {
+    "openai": OpenAI(),
+    "anthropic": Anthropic(),
+    "gemini": Gemini(),
+    "vertex": Vertex(),
+    "bedrock": Bedrock(),
+}
 
 TransportFor = Callable[[settings.Provider], Transport]
 

@@ -16,6 +16,7 @@ from proxy.errors import Refusal, TransportError, UpstreamError
 from proxy.providers.base import Decoder, Minted
 from proxy.record import Attempt, Gaps
 from proxy.transport.base import Connection, Headers, Reply, UpstreamRequest
+from proxy.transport.request import authority
 from proxy.upstreams import Target
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk
@@ -154,7 +155,11 @@ class Try:
             now = self._clock.now()
         self._connection = connection
         deadline.limit("first", now + first_ns)
-        self._reply = reply = await connection.send(UpstreamRequest(target.head(stream), built.body, built.headers))
+        head, extra = target.head(stream), built.headers
+        if target.sign is not None:
+            host = authority(target.origin).decode()
+            extra = (*extra, *target.sign(head.method, host, head.path, built.body, self._clock.wall()))
+        self._reply = reply = await connection.send(UpstreamRequest(head, built.body, extra))
         marks = attempt.marks
         marks.sent = reply.sent_ns
         marks.first_byte = marks.headers = reply.first_byte_ns

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from policies.base import Candidate
 from proxy.clock import SECOND
-from proxy.providers.base import Endpoint, Provider
+from proxy.providers.base import Endpoint, Provider, Sign, Signs
 from proxy.transport.base import Head, Origin, Transport
 
 DIRECT_LIMIT = 1000
@@ -46,6 +46,7 @@ class Target:
         "name",
         "origin",
         "provider",
+        "sign",
         "timeouts",
         "transport",
         "weight",
@@ -71,6 +72,8 @@ class Target:
         self.weight = weight
         self.context_window = context_window
         self.in_flight = 0
+        self.sign: Sign | None = provider.signer(endpoint, credential) if isinstance(provider, Signs) else None
+        """For requests that must be signed one by one."""
         parts = urlsplit(endpoint.base_url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         self.origin = Origin(parts.scheme, parts.hostname or "", port)

@@ -94,7 +94,8 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Config:
         if name not in usable
     )
     if not usable:
-        variables = [row.variables[0] for row in CATALOG.values() if row.dialect in DIALECTS and row.key_required]
+        rows = [row for row in CATALOG.values() if row.dialect in DIALECTS and row.key_required and row.variables]
+        variables = [row.variables[0] for row in rows]
         hint = f"set one of {', '.join(variables)}, or write weighbridge.yaml"
         raise ConfigError([Problem("environment", "", "no key of a known provider is set", hint)])
     config = _config(Tree("environment", {"providers": usable}, None, []), env, Path())

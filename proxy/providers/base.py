@@ -6,14 +6,16 @@ bytes and gives back values; who sends and who waits is not its business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from proxy.errors import UpstreamError
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Chunk, Usage
 
 Headers = Sequence[tuple[bytes, bytes]]
+Sign = Callable[[str, str, str, bytes, float], Headers]
+"""Method, the value of Host, path with query, body, and the time in seconds since the epoch: the headers to add."""
 
 
 class Endpoint(NamedTuple):
@@ -33,6 +35,8 @@ class Endpoint(NamedTuple):
     force: dict[str, Any] | None = None
     """Values that win over the request."""
     headers: tuple[tuple[str, str], ...] = ()
+    region: str = ""
+    """Where the provider's signatures are good, if it wants any."""
 
 
 class Built(NamedTuple):
@@ -101,4 +105,13 @@ class Provider(Protocol):
 
     def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
         """Classifies an answer with an error status: by body first, by status second."""
+        ...
+
+
+@runtime_checkable
+class Signs(Protocol):
+    """A provider whose requests must be signed one by one, since the signature covers the body and the time."""
+
+    def signer(self, to: Endpoint, credential: str | None) -> Sign | None:
+        """None where the headers that stay the same are enough for this credential."""
         ...

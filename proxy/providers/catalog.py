@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-DIALECTS = ("openai", "anthropic")
+DIALECTS = ("openai", "anthropic", "bedrock", "gemini", "vertex")
 """The dialects that this version speaks."""
 
 
