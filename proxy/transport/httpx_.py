@@ -206,6 +206,8 @@ class HttpxTransport:
         return None
 
     async def connect(self, origin: Origin) -> HttpxConnection:
+        if self._closed:
+            raise TransportError(Kind.CONNECT, "the transport was closed")
         return HttpxConnection(self, origin)
 
     async def aclose(self) -> None:
@@ -220,7 +222,7 @@ class HttpxTransport:
     def client(self) -> httpx.AsyncClient:
         """Made at the first use, since that reads certificates. ImportError where a SOCKS proxy needs `socksio`."""
         if self._closed:
-            raise ConnectionError("the transport was closed")
+            raise TransportError(Kind.CONNECT, "the transport was closed")
         if self._client is None:
             self._client = httpx.AsyncClient(
                 verify=tls.trust(self._ca_file),
