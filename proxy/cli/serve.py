@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="default: weighbridge.yaml, else what the environment has")
     parser.add_argument("--host", help="address to listen on (default: server.host, 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: server.port, 8080)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; only 1 in this version")
     parser.add_argument("--insecure", action="store_true", help="allow a public address without any key")
     parser.epilog = (
         "example:\n  weighbridge serve --config weighbridge.yaml --port 8080\n\n"
@@ -39,6 +40,13 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if args.workers != 1:
+        print(
+            "This version serves with one worker: several behind one port would each know only their share.\n"
+            "Start one for each port, with a `storage` of its own, and a load balancer in front.",
+            file=sys.stderr,
+        )
+        return 2
     try:
         config = with_options(find(args.config), args.host, args.port)
     except ConfigError as error:
