@@ -82,7 +82,12 @@ class App:
         self.config = config
 
     async def drain(self, seconds: float) -> None:
-        """Take no new requests, let running ones finish for at most `seconds`, then end those that are left."""
+        """Take no new requests, let running ones finish for at most `seconds`, then end those that are left.
+
+        Called again, it ends them at once.
+        """
+        if self.draining:
+            seconds = 0.0
         self.chat.draining = True
         until = time.monotonic() + seconds
         while self.engine.running and time.monotonic() < until:  # noqa: ASYNC110  (an event would tax every request)

@@ -225,7 +225,9 @@ class Run:
             reason = self.deadline.taken()
             if reason is None:
                 raise
-            if reason in ("total", DRAIN):
+            if reason == DRAIN:
+                raise self._exhausted(UpstreamError(Kind.INTERNAL, DRAIN, "the proxy is shutting down")) from None
+            if reason == "total":
                 raise self._exhausted(UpstreamError(Kind.TIMEOUT, "deadline", reason)) from None
             raise Gone(reason) from None
         return self._engine.clock.now() - begun

@@ -84,13 +84,27 @@ def proxy(config: Mapping[str, Any], folder: Path, *, env: Mapping[str, str] | N
 
     The store is `folder/exchanges.db`: read it with `rows` after the block, when the process has flushed and gone.
     """
+    with _running(_serve(config, folder), folder / "proxy.log", env) as running:
+        _await(running, lambda: _is_ready(running))
+        yield running
+
+
+@contextmanager
+def mortal_proxy(config: Mapping[str, Any], folder: Path, *options: str) -> Iterator[Running]:
+    """The same for tests of its end, which are theirs to judge: what still runs after the block is killed."""
+    with _started([*_serve(config, folder), *options], folder / "proxy.log", None) as running:
+        _await(running, lambda: _is_ready(running))
+        yield running
+
+
+def _serve(config: Mapping[str, Any], folder: Path) -> list[str]:
+    """The command, after its config was written."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weighbridge.json"
     storage = f"sqlite:///{folder / 'exchanges.db'}"
-    path.write_text(json.dumps({"server": {"port": 0}, "storage": storage, **config}, indent=1))
-    with _running(["serve", "--config", str(path)], folder / "proxy.log", env) as running:
-        _await(running, lambda: _is_ready(running))
-        yield running
+    server = {"port": 0, **config.get("server", {})}
+    path.write_text(json.dumps({"storage": storage, **config, "server": server}, indent=1))
+    return ["serve", "--config", str(path)]
 
 
 @contextmanager
@@ -110,6 +124,15 @@ def rows(folder: Path, query: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def _running(arguments: Sequence[str], log: Path, env: Mapping[str, str] | None) -> Iterator[Running]:
+    with _started(arguments, log, env) as running:
+        yield running
+        running.process.send_signal(signal.SIGTERM)
+        status = running.process.wait(_LIMIT_S)
+    assert status == 0, f"{arguments[0]} ended with {status} on SIGTERM:\n{tail(log)}"
+
+
+@contextmanager
+def _started(arguments: Sequence[str], log: Path, env: Mapping[str, str] | None) -> Iterator[Running]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "proxy", *arguments],
@@ -123,12 +146,9 @@ def _running(arguments: Sequence[str], log: Path, env: Mapping[str, str] | None)
         running = Running(process, "", log)
         _await(running, lambda: _announced(log) is not None)
         yield Running(process, _announced(log) or "", log)
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(_LIMIT_S)
     finally:
         process.kill()
         process.wait()
-    assert status == 0, f"{arguments[0]} ended with {status} on SIGTERM:\n{tail(log)}"
 
 
 def _announced(log: Path) -> str | None:

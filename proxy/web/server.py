@@ -15,7 +15,9 @@ from proxy.web.connection import Connection
 
 
 class Server(uvicorn.Server):
-    """Ends in order: the first signal calls `begin_drain`, which ends with `should_exit`; a second exits at once."""
+    """Ends in order: the first signal calls `begin_drain`, which ends with `should_exit`. The second calls it again,
+    for an end without waiting; further ones do without it.
+    """
 
     def __init__(self, config: uvicorn.Config, begin_drain: Callable[[], None]) -> None:
         super().__init__(config)
@@ -24,11 +26,11 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._signals += 1
-        if self._signals == 1:
+        if self._signals <= 2:
             self._begin_drain()
         else:
             self.should_exit = True
-            self.force_exit = self._signals > 2
+            self.force_exit = self._signals > 3
 
 
 def bind(host: str, port: int) -> socket.socket:
