@@ -217,6 +217,23 @@ def test_closing_a_store_that_fails_counts_what_is_lost(opened: Opened) -> None:
     assert ids(sink.path) == []
 
 
+def test_a_store_that_fails_does_not_hold_up_the_end(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = [0]
+
+    def fail(self: StoreSink, batch: list[Exchange]) -> int:
+        tries[0] += 1
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(StoreSink, "_write", fail)
+    sink = opened()
+    put(sink, numbered(5_000))
+    until(lambda: sink.degraded is not None)
+    before = tries[0]
+    assert sink.close(LIMIT)
+    assert tries[0] <= before + 2
+    assert sink.losses()["write_error"] == 5_000
+
+
 @pytest.mark.usefixtures("_soon")
 def test_a_file_that_is_deleted_is_begun_anew(opened: Opened) -> None:
     sink = opened()
@@ -240,6 +257,26 @@ def test_a_file_that_is_moved_keeps_what_it_had(opened: Opened, tmp_path: Path) 
     assert sink.flush(LIMIT)
     assert ids(sink.path) == ["req_4", "req_5", "req_6"]
     assert ids(tmp_path / "old.db") == ["req_1", "req_2", "req_3"]
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_file_that_is_deleted_while_it_is_written_is_begun_anew(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = StoreSink._insert
+
+    def insert_and_delete(self: StoreSink, connection: sqlite3.Connection, batch: list[Exchange]) -> int:
+        written = insert(self, connection, batch)
+        monkeypatch.setattr(StoreSink, "_insert", insert)
+        self.path.unlink()
+        return written
+
+    monkeypatch.setattr(StoreSink, "_insert", insert_and_delete)
+    sink = opened()
+    put(sink, numbered(3))
+    assert sink.flush(LIMIT)
+    assert ids(sink.path) == ["req_1", "req_2", "req_3"]
+    assert sink.committed == Committed(3, 3)
 
 
 @pytest.mark.usefixtures("_soon")
