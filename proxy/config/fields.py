@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -23,6 +24,8 @@ POLICIES = ("ordered",)
 LATER_POLICIES = (
     "weighted", "round_robin", "least_loaded", "fastest", "cheapest", "sticky", "conditional", "canary", "bandit",
 )  # fmt: skip
+
+_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
 
 
 class Later:
@@ -106,6 +109,16 @@ def _target_text(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _base_url(value: str, info: ValidationInfo) -> str:
+    return known.base_url(value, info.data.get("dialect", "openai"))
+
+
+def _place(value: str) -> str:
+    if not _PLACE.fullmatch(value):
+        raise Wrong(f"not a name that can stand in an address: {value[:40]!r}")
+    return value
+
+
 def _ca_file(value: str, info: ValidationInfo) -> str:
     if info.context is None:
         return value
@@ -180,7 +193,8 @@ EmptyIsNone = BeforeValidator(_no_items)
 NotEmpty = AfterValidator(_at_least_one)
 TargetText = Annotated[Text, AfterValidator(_target_text)]
 PolicyText = BeforeValidator(_policy)
-BaseUrl = Annotated[Text, AfterValidator(known.base_url)]
+BaseUrl = Annotated[Text, AfterValidator(_base_url)]
+Place = Annotated[Text, AfterValidator(_place)]
 CaFile = Annotated[Text, AfterValidator(_ca_file)]
 Storage = Annotated[Text, AfterValidator(_storage)]
 State = Annotated[Text, AfterValidator(_state)]

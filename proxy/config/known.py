@@ -19,6 +19,9 @@ _OWN_HEADERS = {
     "transfer-encoding", "upgrade", "host", "content-length", "expect",
 }  # fmt: skip
 
+_OWN_VERSION = {"gemini", "vertex", "bedrock", "cohere"}
+"""Dialects whose paths name the version themselves, or have none: `/v1` is not added to their addresses."""
+
 
 class Reading(NamedTuple):
     """What the validators of a config that comes from a file may look at."""
@@ -56,6 +59,8 @@ def check_provider(name: str, reading: Reading) -> None:
         near = did_you_mean(name, {*reading.providers, *CATALOG})
         raise Wrong(f"unknown provider {name!r}", near or f"configure it: providers: {{{name}: {{base_url: …}}}}")
     check_dialect(name, row.dialect)
+    if row.dialect == "vertex":
+        raise Wrong(f"provider {name!r} must be configured", VERTEX_HINT)
     if row.key_required and key_variable(row, reading.env) is None:
         raise Wrong(f"provider {name!r} has no key", f"set {row.variables[0]}")
 
@@ -112,6 +117,9 @@ def _filled(name: str, entry: Any, env: Mapping[str, str]) -> Any:
         return entry
     row = _row(name, entry)
     full = {key: value for key, value in entry.items() if value is not None or key == "api_key"}
+    if dialect_of(name, entry) == "vertex":
+        # Without a project nothing can be called, which `references` reports.
+        full.setdefault("base_url", vertex_url(str(full.get("project")), str(full.get("location", "global"))))
     if row is None:
         return full
     full.setdefault("dialect", row.dialect)
@@ -126,7 +134,24 @@ def _filled(name: str, entry: Any, env: Mapping[str, str]) -> Any:
     return full
 
 
-def base_url(value: str) -> str:
+VERTEX_HINT = "providers: {vertex: {project: …, location: …, api_key: env:…}}"
+
+
+def vertex_url(project: str, location: str) -> str:
+    """Vertex AI's address of a project at a location: `global`, a multi-region (`us`, `eu`) or a region.
+
+    The hosts are those that google-genai calls.
+    """
+    if location == "global":
+        host = "aiplatform.googleapis.com"
+    elif location in ("us", "eu"):
+        host = f"aiplatform.{location}.rep.googleapis.com"
+    else:
+        host = f"{location}-aiplatform.googleapis.com"
+    return f"https://{host}/v1/projects/{project}/locations/{location}"
+
+
+def base_url(value: str, dialect: str = "openai") -> str:
     """An http(s) address without a trailing slash; one without a path gets `/v1`, as OpenAI's own servers have it."""
     if not value.isascii() or not value.isprintable() or " " in value:
         raise Wrong("an address holds only visible ASCII letters", "write an international name in its xn-- form")
@@ -139,7 +164,8 @@ def base_url(value: str) -> str:
     if value.rstrip("/") in {row.base_url for row in CATALOG.values()}:
         return value.rstrip("/")
     path = parts.path.rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+    bare = "" if dialect in _OWN_VERSION else "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path or bare}"
 
 
 def _check_address(parts: SplitResult, port: int | None) -> None:

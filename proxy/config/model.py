@@ -27,6 +27,7 @@ from proxy.config.fields import (
     NotYet,
     Number,
     Params,
+    Place,
     PolicyText,
     ProviderName,
     Size,
@@ -76,8 +77,10 @@ class Provider(Section):
     usage_in_stream: Flag = Field(default=True, description="Whether it may be asked for usage in a stream.")
     verbatim: Flag = Field(default=True, description="Whether its answers are passed on byte for byte.")
     region: NotYet = Field(default=None, description="For dialects to come.")
-    project: NotYet = Field(default=None, description="For dialects to come.")
-    location: NotYet = Field(default=None, description="For dialects to come.")
+    project: Place | None = Field(default=None, description="The project at Google Cloud (vertex).")
+    location: Place | None = Field(
+        default=None, description="Where at Google Cloud the models run (vertex); global where none is named."
+    )
     api_version: NotYet = Field(default=None, description="For dialects to come.")
     deployment: NotYet = Field(default=None, description="For dialects to come.")
 

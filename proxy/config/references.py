@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from proxy.config.known import Reading, check_dialect, dialect_of, unknown_like
+from proxy.config.known import VERTEX_HINT, Reading, check_dialect, dialect_of, unknown_like
 from proxy.config.problems import Wrong, did_you_mean, path_text
 from proxy.config.values import resolve_secret
 from proxy.providers.catalog import CATALOG
@@ -52,6 +52,10 @@ def _providers(value: Any) -> Iterator[Finding]:
             check_dialect(name, dialect_of(name, provider))
         except Wrong as wrong:
             yield Finding(("providers", name), wrong.message, wrong.hint)
+        if dialect_of(name, provider) == "vertex" and not (
+            mapping({"": provider}, "").keys() & {"base_url", "project"}
+        ):
+            yield Finding(("providers", name), "vertex needs a project", VERTEX_HINT)
         if not isinstance(provider, dict):
             continue
         if like := unknown_like(provider):

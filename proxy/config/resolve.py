@@ -65,6 +65,7 @@ def notes(config: Config) -> Iterator[str]:
     yield from _literal_secrets(config, ())
     for name, provider in config.providers.items():
         yield from _address(config, name, provider)
+        yield from _without_effect(name, provider)
     if config.server.metrics == "token" and config.server.admin_token is None:
         yield "server.metrics: token, but there is no server.admin_token: from other machines nobody can read /metrics"
     direct = config.server.direct
@@ -116,6 +117,17 @@ def _literal_secrets(value: Any, path: tuple[str | int, ...]) -> Iterator[str]:
     else:
         for key, part in _within(value):
             yield from _literal_secrets(part, (*path, key))
+
+
+def _without_effect(name: str, provider: Provider) -> Iterator[str]:
+    for setting in ("project", "location"):
+        if getattr(provider, setting) is None:
+            continue
+        here = path_text(("providers", name, setting))
+        if provider.dialect != "vertex":
+            yield f"{here}: has no effect with the dialect {provider.dialect!r}"
+        elif f"/{setting}s/{getattr(provider, setting)}" not in provider.base_url:
+            yield f"{here}: has no effect, since base_url names another address"
 
 
 def _address(config: Config, name: str, provider: Provider) -> Iterator[str]:

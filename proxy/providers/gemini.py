@@ -62,7 +62,8 @@ class Gemini:
         return b"x-goog-api-key", credential.encode()
 
     def path(self, to: Endpoint, stream: bool) -> str:
-        return f"/v1beta/{_resource(to.model, 'models')}:{_method(stream)}"
+        version = "" if to.base_url.endswith(("/v1beta", "/v1alpha", "/v1")) else "/v1beta"
+        return f"{version}/{_resource(to.model, 'models')}:{_method(stream)}"
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         return build(ask, to)

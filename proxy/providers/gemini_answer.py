@@ -98,8 +98,8 @@ class Reading:
     def close(self, *, stream: bool) -> None:
         """Writes signatures, annotations and finish reasons. Raises `UpstreamError` unless the answer is whole."""
         if not self._candidates and self._blocked is not None:
-            why = self._blocked.get("blockReasonMessage") or f"The prompt was blocked: {self._blocked['blockReason']}."
-            self.scribe.refusal(str(why))
+            # Why is told beside the (empty) text: they are Google's words, not the model's.
+            self.scribe.put("extra_content", {"google": {"prompt_feedback": self._blocked}})
             self.scribe.finish("content_filter")
             return
         if not self._candidates:
