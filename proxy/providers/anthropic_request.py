@@ -6,6 +6,7 @@ hints is listed as dropped; what would change the form of the answer is refused.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -26,13 +27,16 @@ _READ = {
     "reasoning_effort", "thinking", "output_config", "metadata", "safety_identifier", "service_tier", "betas",
     "web_search_options", *_OWN,
 }  # fmt: skip
+_OWN_TOOL = re.compile(r"_\d{8}$|^mcp_toolset$")
+"""Types of Anthropic's own tools, most of which it runs itself."""
 _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 24_576, "max": 32_000}
 """Tokens of thinking for models that are told a number; 1,024 is the least that the API takes."""
 _LEAST_BUDGET = 1_024
 _EFFORTS = {"minimal": "low", "xhigh": "high"}
 """What comes nearest where a model lacks the level."""
-_JSON_ONLY = "Answer with one JSON object and nothing else: no words around it and no code fence."
+JSON_ONLY = "Answer with one JSON object and nothing else: no words around it and no code fence."
+_BY_SCHEMA = " Its schema: "
 _USER_ID_LIMIT = 256
 
 
@@ -155,7 +159,9 @@ class _Request:
         if not function:
             if type(tool.get("custom")) is dict:
                 raise self._refusal(where, "has no tools with free text for input")
-            return tool  # Anthropic's own form, such as its server-side tools
+            if "input_schema" in tool or _OWN_TOOL.search(str(tool.get("type"))):
+                return tool
+            raise self._refusal(where, f"has no tools of type {tool.get('type')!r}")
         made: Json = {"name": function.get("name"), "input_schema": _schema(function.get("parameters"))}
         if function.get("description"):
             made["description"] = function["description"]
@@ -163,7 +169,7 @@ class _Request:
             try:
                 made.update(self._strict(made["input_schema"]))
             except NotNarrow:
-                self.dropped.append(f"{where}.function.strict")
+                self.dropped.append("tools[].function.strict")
         mark = tool.get("cache_control") or function.get("cache_control")
         if mark is not None:
             made["cache_control"] = mark
@@ -214,7 +220,7 @@ class _Request:
             choice = {"type": "any"} if free else {"type": "tool", "name": name}
             self.out["tool_choice"] = {**choice, "disable_parallel_tool_use": True}
         elif form in ("object", "words"):
-            told = _JSON_ONLY if schema is None else f"{_JSON_ONLY} Its schema: {orjson.dumps(schema).decode()}"
+            told = JSON_ONLY if schema is None else f"{JSON_ONLY}{_BY_SCHEMA}{orjson.dumps(schema).decode()}"
             self.turns.system.append({"type": "text", "text": told})
 
     def _config(self) -> Json:
@@ -230,29 +236,42 @@ class _Request:
         given, known = self.given, self.model
         if "output_config" in given:
             self._config()
-        if "thinking" in given:
-            self.out["thinking"] = given["thinking"]
-        effort = given.get("reasoning_effort")
+        effort, own = given.get("reasoning_effort"), given.get("thinking")
+        own = own if type(own) is dict else None
+        kind = own.get("type") if own is not None else None
         forced = self.out.get("tool_choice", {}).get("type") in ("any", "tool")
-        if effort is None or "thinking" in given:
-            if effort is not None and not self._effort(effort):
-                self.dropped.append("reasoning_effort")
-            if forced and known.off is not None:
-                self.out.setdefault("thinking", {"type": known.off})
-        elif effort == "none":
+        name = "reasoning_effort" if own is None else "thinking"
+        if effort == "none" or kind == "disabled":
             if known.off is not None:
                 self.out["thinking"] = {"type": known.off}
             elif known.thinking == "always":
                 self._effort("low")
-                self.dropped.append("reasoning_effort")
-        elif forced or not self._think(effort):
-            # A call cannot be forced while thinking: the call is the answer's form, thinking is a hint.
-            self.dropped.append("reasoning_effort")
+                self.dropped.append(name)
+        elif effort is None and own is None:
             if forced and known.off is not None:
                 self.out["thinking"] = {"type": known.off}
+        elif forced:
+            # A call cannot be forced while thinking: the call is the answer's form, thinking is a hint.
+            self.dropped.append(name)
+            if known.off is not None:
+                self.out["thinking"] = {"type": known.off}
+        elif not (self._think(str(effort)) if own is None else self._own_thinking(own, effort)):
+            self.dropped.append(name)
 
-    def _think(self, effort: str) -> bool:
-        """Turns thinking on; False where it cannot be had."""
+    def _own_thinking(self, own: Json, effort: str | None) -> bool:
+        """`thinking` as Anthropic has it, or as others do (`{type: enabled}`), in the form that the model takes."""
+        kept = {key: own[key] for key in ("type", "budget_tokens", "display") if own.get(key) is not None}
+        kind = kept.get("type")
+        if effort is not None and not self._effort(effort):
+            self.dropped.append("reasoning_effort")
+        foreign = kind == "enabled" and not ("budget_tokens" in kept and self.model.sampling)
+        if foreign or (kind == "adaptive" and self.model.thinking in ("budget", "none")):
+            return self._think(effort or "medium", own_effort=effort is not None)
+        self.out["thinking"] = kept
+        return "type" in kept
+
+    def _think(self, effort: str, own_effort: bool = True) -> bool:
+        """Turns thinking on; False where it cannot be had. `own_effort`: the client named the level."""
         known = self.model
         if known.thinking == "budget":
             budget = min(_BUDGETS.get(effort, 0), self.out["max_tokens"] // 2)
@@ -260,7 +279,7 @@ class _Request:
                 return False
             self.out["thinking"] = {"type": "enabled", "budget_tokens": budget}
             return True
-        if known.thinking == "none" or not self._effort(effort):
+        if known.thinking == "none" or (own_effort and not self._effort(effort)):
             return False
         self.out["thinking"] = {"type": "adaptive"}
         if not known.sampling:

@@ -64,6 +64,8 @@ class Wanted:
     """Usage is asked for in a stream."""
     legacy: bool = False
     """A completion of a prompt, not of a chat."""
+    thinks: bool = False
+    """Thoughts are wanted ahead of the answer."""
 
 
 class Call(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from proxy.simulated.answer import Complaint, digest, plan
+from proxy.simulated.anthropic import Anthropic
 from proxy.simulated.connection import Connection, Planned
 from proxy.simulated.dialect import Dialect, Request, Rules
 from proxy.simulated.faults import FAULTS, Fault, Phase, faults_of, pick
@@ -26,7 +27,7 @@ from proxy.simulated.schema import Unsatisfiable
 from proxy.simulated.spoil import Spoiling, spoil, spoil_plan
 from proxy.simulated.stats import Stats
 
-DIALECTS: dict[str, Callable[[], Dialect]] = {"openai": OpenAI}
+DIALECTS: dict[str, Callable[[], Dialect]] = {"openai": OpenAI, "anthropic": Anthropic}
 
 _AT_ONCE = (Phase.CONNECT, Phase.BEFORE_HEADERS, Phase.STATUS)
 """Faults of these phases do not wait as long as an answer takes."""
