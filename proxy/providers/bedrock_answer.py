@@ -231,7 +231,7 @@ def _text(held: Any, name: str, default: str | None = None) -> str:
 
 def _bytes(text: object) -> bytes:
     try:
-        return binascii.a2b_base64(text) if type(text) is str else b""
+        return binascii.a2b_base64(text, strict_mode=True) if type(text) is str else b""
     except ValueError as error:
         raise malformed(f"bytes that are not base64: {error}") from error
 

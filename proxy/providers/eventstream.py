@@ -117,10 +117,10 @@ def _headers(whole: bytes, end: int) -> dict[str, str]:
 
 def encode(headers: dict[str, str], payload: bytes) -> bytes:
     """One message with headers of type string."""
-    block = b"".join(
-        b"%c%b%c%b%b" % (len(name), name.encode(), _STRING, _U16.pack(len(value.encode())), value.encode())
-        for name, value in headers.items()
-    )
+    block = b""
+    for name, value in headers.items():
+        raw, text = name.encode(), value.encode()
+        block += b"%c%b%c%b%b" % (len(raw), raw, _STRING, _U16.pack(len(text)), text)
     lengths = struct.pack("!II", 16 + len(block) + len(payload), len(block))
     whole = lengths + _U32.pack(crc32(lengths)) + block + payload
     return whole + _U32.pack(crc32(whole))
