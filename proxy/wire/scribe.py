@@ -93,11 +93,22 @@ class Scribe:
     def logprobs(self, content: list[Json], choice: int = 0) -> None:
         """For the text that was written last; kept for the answer that is not streamed."""
         self._choice(choice).logprobs.extend(content)
-        if self.stream and self._out:
-            body = self._out[-1].body
-            if body is not None and body["choices"]:
-                body["choices"][0]["logprobs"] = {"content": content, "refusal": None}
-                self._out[-1].raw = _event(body)
+        if not self.stream or not content:
+            return
+        told = {"content": content, "refusal": None}
+        last = self._out[-1] if self._out else None
+        body = last.body if last is not None else None
+        if (
+            last is None
+            or body is None
+            or [(one["index"], one["logprobs"]) for one in body["choices"]] != [(choice, None)]
+        ):
+            # Nothing of this choice waits that they could go with, so they go alone.
+            self._delta(choice, {})
+            self._write(META, [{"index": choice, "delta": {}, "logprobs": told, "finish_reason": None}])
+        else:
+            body["choices"][0]["logprobs"] = told
+            last.raw = _event(body)
 
     def put(self, name: str, value: Any, choice: int = 0) -> None:
         """A further member of the message, such as signed thinking that the next turn must bring back."""
