@@ -228,6 +228,8 @@ def _told(run: Run) -> list[tuple[bytes, bytes]]:
             (b"x-weighbridge-overhead-ms", overhead_ms),
             (b"server-timing", b"proxy;dur=%b, upstream;dur=%.3f" % (overhead_ms, upstream)),
         )
+        if last.dropped:
+            headers.append((b"x-weighbridge-dropped", ",".join(last.dropped).encode("ascii", "replace")))
         headers += [(name, value) for name, value in run.upstream_headers() if name.startswith(_FORWARDED)]
     return headers
 

@@ -46,7 +46,10 @@ class Engine:
     def begin(self, task: asyncio.Task[object], early: Callable[[], None] | None = None) -> Run:
         """A run for the current task, whose request has just been read whole. `early`: see `Deadline`."""
         now = self.clock.now()
-        exchange = Exchange(f"req_{self._ids.getrandbits(96):024x}", self.clock.wall(), now, self.origin)
+        wall = self.clock.wall()
+        # Ids rise with time, so that the store's index on them grows at its end.
+        id = f"req_{int(wall * 1000):011x}{self._ids.getrandbits(52):013x}"
+        exchange = Exchange(id, wall, now, self.origin)
         run = Run(self, exchange, Deadline(self.deadlines, task, now, now + _TOTAL, early))
         self.running.add(run)
         return run

@@ -40,7 +40,8 @@ _ATTEMPT = (
     *(_GIVEN,) * 5,  # exchange_n, attempt_no, target, provider, model
     *(_TEXT,) * 2,  # response_model, upstream_id
     *(_GIVEN, _TEXT, _POSITIVE, _INT),  # outcome, error_kind, status, retry_after
-    *(_GIVEN,) * 3,  # detail, replayed, wait_ns
+    *(_GIVEN, _TEXT),  # detail, dropped
+    *(_GIVEN,) * 2,  # replayed, wait_ns
     _TEXT,  # finish_reason
     *(_INT,) * len(Usage._fields),
     *(_TEXT, _INT, _TEXT),  # usage_source, cost_usd, cost_source
@@ -135,6 +136,7 @@ def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
         attempt.status or 0,
         _NO_INT if retry_after is None else retry_after,
         attempt.detail,
+        " ".join(attempt.dropped),
         1 if attempt.replayed else 0,
         attempt.wait_ns,
         attempt.finish_reason or _NO_TEXT,

@@ -28,7 +28,7 @@ _ATTEMPTS = f"""
 CREATE TABLE attempts (
   exchange_n INTEGER NOT NULL, attempt_no INTEGER NOT NULL, target TEXT NOT NULL, provider TEXT NOT NULL,
   model TEXT NOT NULL, response_model TEXT, upstream_id TEXT, outcome TEXT NOT NULL, error_kind TEXT, status INTEGER,
-  retry_after REAL, detail TEXT NOT NULL, replayed INTEGER NOT NULL, wait_ns INTEGER NOT NULL, finish_reason TEXT,
+  retry_after REAL, detail TEXT NOT NULL, dropped TEXT, replayed INTEGER NOT NULL, wait_ns INTEGER NOT NULL, finish_reason TEXT,
   uncached_input_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, output_text_tokens INTEGER,
   reasoning_tokens INTEGER, usage_source TEXT, cost_usd REAL, cost_source TEXT,
   request_bytes INTEGER NOT NULL, answer_bytes INTEGER NOT NULL,
@@ -78,7 +78,7 @@ CREATE VIEW v_attempts AS SELECT
   e.n AS record_no, e.id || '/' || a.attempt_no AS id, e.id AS exchange_id, a.attempt_no,
   a.attempt_no IS e.winner_no AS winner, e.seq, e.at, e.origin, e.key, e.route,
   a.target, a.provider, a.model, a.response_model, a.upstream_id, a.outcome, a.error_kind, a.status,
-  a.retry_after AS retry_after_s, a.detail, a.replayed, e.stream, a.finish_reason,
+  a.retry_after AS retry_after_s, a.detail, a.dropped, a.replayed, e.stream, a.finish_reason,
   (a.received_ns - e.received_ns) / 1e6 AS begun_ms, a.wait_ns / 1e6 AS wait_ms,
   a.ttft_ns / 1e6 AS ttft_ms, a.tpot_ns / 1e6 AS tpot_ms, a.e2e_ns / 1e6 AS e2e_ms, a.max_gap_ns / 1e6 AS max_gap_ms,
   a.stall_count, a.stall_ns / 1e6 AS stall_ms, a.chunks,

@@ -135,6 +135,7 @@ def attempt_expected(made: Exchange, one: Attempt) -> dict[str, Any]:
         "status": one.status,
         "retry_after_s": one.retry_after,
         "detail": one.detail,
+        "dropped": " ".join(one.dropped) or None,
         "replayed": one.replayed,
         "stream": made.stream,
         "finish_reason": one.finish_reason,
