@@ -28,7 +28,8 @@ _ATTEMPTS = f"""
 CREATE TABLE attempts (
   exchange_n INTEGER NOT NULL, attempt_no INTEGER NOT NULL, target TEXT NOT NULL, provider TEXT NOT NULL,
   model TEXT NOT NULL, response_model TEXT, upstream_id TEXT, outcome TEXT NOT NULL, error_kind TEXT, status INTEGER,
-  retry_after REAL, detail TEXT NOT NULL, dropped TEXT, replayed INTEGER NOT NULL, wait_ns INTEGER NOT NULL, finish_reason TEXT,
+  retry_after REAL, detail TEXT NOT NULL, dropped TEXT, replayed INTEGER NOT NULL, wait_ns INTEGER NOT NULL,
+  finish_reason TEXT,
   uncached_input_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, output_text_tokens INTEGER,
   reasoning_tokens INTEGER, usage_source TEXT, cost_usd REAL, cost_source TEXT,
   request_bytes INTEGER NOT NULL, answer_bytes INTEGER NOT NULL,
