@@ -114,6 +114,7 @@ def _targets(config: settings.Config, target: settings.Target, transport_for: Tr
         params=target.params or None,
         force=target.force or None,
         headers=tuple((name, value.reveal()) for name, value in provider.headers.items()),
+        region=provider.region or "",
     )
     credentials: list[str | None] = [credential.reveal() for credential in provider.credentials] or [None]
     return [

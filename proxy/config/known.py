@@ -34,8 +34,8 @@ class Reading(NamedTuple):
 
 
 def key_variable(row: Row, env: Mapping[str, str]) -> str | None:
-    """The first of the row's variables that is set and not empty."""
-    return next((name for name in row.variables if env.get(name)), None)
+    """The first of the row's variables that is set and not empty; `A:B` are two that are needed together."""
+    return next((name for name in row.variables if all(env.get(part) for part in name.split(":"))), None)
 
 
 def check_dialect(name: str, dialect: str) -> None:
@@ -61,6 +61,8 @@ def check_provider(name: str, reading: Reading) -> None:
     check_dialect(name, row.dialect)
     if row.dialect == "vertex":
         raise Wrong(f"provider {name!r} must be configured", VERTEX_HINT)
+    if row.dialect == "bedrock" and aws_region({}, reading.env) is None:
+        raise Wrong(f"provider {name!r} has no region", BEDROCK_HINT)
     if row.key_required and key_variable(row, reading.env) is None:
         raise Wrong(f"provider {name!r} has no key", f"set {row.variables[0]}")
 
@@ -120,6 +122,12 @@ def _filled(name: str, entry: Any, env: Mapping[str, str]) -> Any:
     if dialect_of(name, entry) == "vertex":
         # Without a project nothing can be called, which `references` reports.
         full.setdefault("base_url", vertex_url(str(full.get("project")), str(full.get("location", "global"))))
+    if dialect_of(name, entry) == "bedrock":
+        # Without a region nothing can be called, which `references` reports.
+        region = aws_region(full, env)
+        full.setdefault("base_url", aws_url(region or "none"))
+        if region is not None:
+            full.setdefault("region", region)
     if row is None:
         return full
     full.setdefault("dialect", row.dialect)
@@ -149,6 +157,23 @@ def vertex_url(project: str, location: str) -> str:
     else:
         host = f"{location}-aiplatform.googleapis.com"
     return f"https://{host}/v1/projects/{project}/locations/{location}"
+
+
+BEDROCK_HINT = "set AWS_REGION, or write providers: {bedrock: {region: …}}"
+_AWS_HOST = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.")
+
+
+def aws_region(entry: dict[str, Any], env: Mapping[str, str]) -> str | None:
+    """The region that is written, that the address names, or that the environment has (as AWS's own SDKs read it)."""
+    address = entry.get("base_url")
+    named = _AWS_HOST.search(address) if isinstance(address, str) else None
+    written = entry.get("region") or (named and named[1]) or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
+    return str(written) if written else None
+
+
+def aws_url(region: str) -> str:
+    """Bedrock's address in a region; the partition of China has a domain of its own."""
+    return f"https://bedrock-runtime.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
 def base_url(value: str, dialect: str = "openai") -> str:

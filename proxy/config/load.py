@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from proxy.config.explain import is_not_text, problem
-from proxy.config.known import Reading, fill_providers, key_variable
+from proxy.config.known import Reading, aws_region, fill_providers, key_variable
 from proxy.config.model import Config
 from proxy.config.problems import ConfigError, Problem, did_you_mean, path_text
 from proxy.config.references import findings, mapping, targets
@@ -86,13 +86,19 @@ def parse(
 def from_environment(env: Mapping[str, str] = os.environ) -> Config:
     """No file: every known provider whose key variable is set serves as `provider/model`. Raises `ConfigError`."""
     keyed = {name: row for name, row in CATALOG.items() if key_variable(row, env)}
-    usable: dict[str, Any] = {name: {} for name, row in keyed.items() if row.dialect in DIALECTS}
+    usable: dict[str, Any] = {
+        name: {}
+        for name, row in keyed.items()
+        if row.dialect in DIALECTS and (row.dialect != "bedrock" or aws_region({}, env) is not None)
+    }
     skipped = tuple(
         f"{key_variable(row, env)} is set, but {name} speaks the {row.dialect} dialect, which this version does not "
         f"have yet (available: {', '.join(DIALECTS)})"
         for name, row in keyed.items()
-        if name not in usable
+        if row.dialect not in DIALECTS
     )
+    if env.get("AWS_BEARER_TOKEN_BEDROCK") and "bedrock" not in usable:
+        skipped += ("AWS_BEARER_TOKEN_BEDROCK is set, but bedrock has no region: set AWS_REGION",)
     if not usable:
         rows = [row for row in CATALOG.values() if row.dialect in DIALECTS and row.key_required and row.variables]
         variables = [row.variables[0] for row in rows]

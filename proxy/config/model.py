@@ -76,7 +76,7 @@ class Provider(Section):
     headers: Headers = Field(default_factory=dict, description="Headers added to each request.")
     usage_in_stream: Flag = Field(default=True, description="Whether it may be asked for usage in a stream.")
     verbatim: Flag = Field(default=True, description="Whether its answers are passed on byte for byte.")
-    region: NotYet = Field(default=None, description="For dialects to come.")
+    region: Place | None = Field(default=None, description="Where at AWS the models run (bedrock).")
     project: Place | None = Field(default=None, description="The project at Google Cloud (vertex).")
     location: Place | None = Field(
         default=None, description="Where at Google Cloud the models run (vertex); global where none is named."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from proxy.config.known import VERTEX_HINT, Reading, check_dialect, dialect_of, unknown_like
+from proxy.config.known import BEDROCK_HINT, VERTEX_HINT, Reading, aws_region, check_dialect, dialect_of, unknown_like
 from proxy.config.problems import Wrong, did_you_mean, path_text
 from proxy.config.values import resolve_secret
 from proxy.providers.catalog import CATALOG
@@ -43,10 +43,10 @@ def findings(value: Any, reading: Reading) -> Iterator[Finding]:
     yield from _aliases(value)
     yield from _key_names(value)
     yield from _same_secrets(value, reading)
-    yield from _providers(value)
+    yield from _providers(value, reading)
 
 
-def _providers(value: Any) -> Iterator[Finding]:
+def _providers(value: Any, reading: Reading) -> Iterator[Finding]:
     for name, provider in mapping(value, "providers").items():
         try:
             check_dialect(name, dialect_of(name, provider))
@@ -56,6 +56,8 @@ def _providers(value: Any) -> Iterator[Finding]:
             mapping({"": provider}, "").keys() & {"base_url", "project"}
         ):
             yield Finding(("providers", name), "vertex needs a project", VERTEX_HINT)
+        if dialect_of(name, provider) == "bedrock" and aws_region(mapping({"": provider}, ""), reading.env) is None:
+            yield Finding(("providers", name), "bedrock needs a region", BEDROCK_HINT)
         if not isinstance(provider, dict):
             continue
         if like := unknown_like(provider):

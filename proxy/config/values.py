@@ -185,13 +185,15 @@ def _resolved(value: object, info: ValidationInfo) -> Secret:
 def resolve_secret(value: object, env: Mapping[str, str], folder: Path) -> Secret:
     """`env:NAME`, `file:PATH` (relative to `folder`; surrounding white space cut off) or the secret itself.
 
+    `env:A:B` is the value of A, a colon and the value of B, as AWS's pairs of keys are written here.
+
     A secret ends up in an HTTP header, so it is refused when it is empty or holds anything but visible ASCII and
     spaces between: a stray line break would otherwise be found out with the first request.
     """
     if not isinstance(value, str):
         raise NotText(f"should be text (env:NAME or file:PATH), not {kind_of(value)}")
     if value.startswith("env:"):
-        secret = Secret(_from_env(value[4:], env), value)
+        secret = Secret(":".join(_from_env(name, env) for name in value[4:].split(":")), value)
     elif value.startswith("file:"):
         secret = Secret(_from_file(value[5:], folder), value)
     else:

@@ -17,7 +17,7 @@ class Row(NamedTuple):
     base_url: str | None
     """None: there is no address for all (it depends on the account or region)."""
     variables: tuple[str, ...]
-    """Environment variables that customarily hold the key; the first one that is set is used."""
+    """Environment variables that customarily hold the key; the first one that is set is used. `A:B`: both together."""
     dialect: str = "openai"
     key_required: bool = True
     verbatim: bool = False
@@ -33,7 +33,15 @@ CATALOG: dict[str, Row] = {
     "anthropic": Row("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), dialect="anthropic"),
     "gemini": Row("https://generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), dialect="gemini"),
     "vertex": Row(None, (), dialect="vertex"),
-    "bedrock": Row(None, ("AWS_BEARER_TOKEN_BEDROCK",), dialect="bedrock"),
+    "bedrock": Row(
+        None,
+        (
+            "AWS_BEARER_TOKEN_BEDROCK",
+            "AWS_ACCESS_KEY_ID:AWS_SECRET_ACCESS_KEY:AWS_SESSION_TOKEN",
+            "AWS_ACCESS_KEY_ID:AWS_SECRET_ACCESS_KEY",
+        ),
+        dialect="bedrock",
+    ),
     # Close to OpenAI's, but tool call ids, content lists and refused parameters need translation.
     "mistral": Row("https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), dialect="mistral", usage_in_stream=False),
     "cohere": Row("https://api.cohere.com", ("COHERE_API_KEY", "CO_API_KEY"), dialect="cohere"),

@@ -387,7 +387,7 @@ def test_notes() -> None:
     config = read("""
         server: {port: 8000}
         providers:
-          openai: {api_key: sk-literal, region: eu}
+          openai: {api_key: sk-literal, deployment: eu}
           far: {base_url: http://far.example, api_key: env:APP_KEY}
           farther: {base_url: http://far.example, api_key: null}
           near: {base_url: http://localhost:8000, api_key: env:APP_KEY}
@@ -402,7 +402,7 @@ def test_notes() -> None:
     """)
     inactive = "not available in this version; ignored"
     assert list(config.warnings) == [
-        f"providers.openai.region: {inactive}",
+        f"providers.openai.deployment: {inactive}",
         f"defaults.breaker: circuit breakers are {inactive}",
         f"defaults.hedge: {inactive}",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",
