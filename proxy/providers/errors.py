@@ -15,7 +15,7 @@ from proxy.wire.sse import payload
 
 CONTEXT = re.compile(
     r"context_length_exceeded|maximum context length|prompt is too long|too many tokens|too_many_tokens"
-    r"|input token count .* exceeds|exceeds? the (available )?context|exceed_context_size|input tokens exceeded"
+    r"|input token count .* exceeds|exceeds? (the )?(available )?context|exceed_context_size|input tokens exceeded"
     r"|input is too long|too_many_prompt_tokens|exceeded max context length|range of input length|context window",
     re.IGNORECASE,
 )
