@@ -13,6 +13,7 @@ from proxy.errors import UpstreamError
 from tests.replay import drive
 from tests.replay.extract import extract
 from tests.replay.frames import Broken
+from tests.replay.harm import harmed
 from tests.replay.judge import Mark, Verdict, judge
 from tests.replay.recording import Recording, read
 
@@ -32,10 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.show:
         for recording in recordings:
             _show(recording)
+    if options.harm:
+        recordings = [spoilt for recording in recordings for spoilt in harmed(recording)]
     verdicts = [judge(recording) for recording in recordings]
     print(table(verdicts))
     for verdict in verdicts:
-        if verdict.mark is Mark.REFUSED:
+        if verdict.mark is Mark.REFUSED and not options.harm:
             print(f"refused rightly  {verdict.recording.id}: {'; '.join(verdict.reasons)}")
     failed = [verdict for verdict in verdicts if verdict.mark is Mark.FAILED]
     if options.failures:
@@ -110,6 +113,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--provider", help="only this provider's recordings")
     parser.add_argument("--kind", help="only recordings of this kind, such as stream or tools")
     parser.add_argument("--show", metavar="ID", help="print one recording, what it says, and what is sent for it")
+    parser.add_argument("--harm", action="store_true", help="judge spoilt and rewritten copies of them instead")
     parser.add_argument("--failures", action="store_true", help="a line for each failure")
     return parser.parse_args(argv)
 

@@ -63,7 +63,7 @@ def decode(recording: Recording, pieces: Iterator[bytes] | list[bytes]) -> Told:
         if decoder.ended:
             break
     if not decoder.ended:
-        chunks += decoder.close()
+        chunks += decoder.close(recording.cut)
     if recording.stream:
         shown = [chunk for chunk in chunks if chunk.kind != COMMENT or chunk.raw]
         told = stream_bytes(shown, True), stream_bytes(shown, False)

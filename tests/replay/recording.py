@@ -37,6 +37,8 @@ class Recording:
     body: bytes
     """What came over the wire, as closely as the recording tells."""
     stream: bool
+    cut: bool = False
+    """The connection broke after the last byte."""
 
     @property
     def mapped(self) -> bool:
