@@ -71,7 +71,7 @@ class App:
         """What does not work as it should, in words; serving goes on."""
         reasons = []
         if self.store is not None and self.store.degraded is not None:
-            reasons.append(f"records: {self.store.degraded}")
+            reasons.append(self.store.degraded)
         return reasons
 
     def load(self, config: settings.Config) -> None:

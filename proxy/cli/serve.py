@@ -88,8 +88,6 @@ def serve(config: Config, args: argparse.Namespace) -> int:
 
     async def main() -> None:
         app = App(config)
-        for reason in app.degraded():
-            log.error("%s", reason)
         loop = asyncio.get_running_loop()
         ends: list[asyncio.Task[None]] = []
 

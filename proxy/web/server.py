@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from typing import Any
 import uvicorn
 
 from proxy.web.connection import Connection
+
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
 
 
 class Server(uvicorn.Server):
@@ -34,13 +38,19 @@ class Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that is listened on later. Raises `OSError` where the address is taken or not ours."""
+    """A socket that listens. Raises `OSError` where there is no such address, or it is taken or not ours.
+
+    Listening begins here, so that another process finds the port taken, and no client is refused while we start.
+    """
+    if not 0 <= port <= 65535:
+        raise OSError(errno.EINVAL, "ports go from 0 to 65535")
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, proto)
     try:
         if os.name == "posix":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(BACKLOG)
     except BaseException:
         bound.close()
         raise
@@ -72,5 +82,5 @@ def server_config(app: Any, host: str, port: int) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
-        backlog=2048,
+        backlog=BACKLOG,
     )
