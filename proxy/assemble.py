@@ -16,14 +16,16 @@ from proxy.endpoints import Front
 from proxy.providers.anthropic import Anthropic
 from proxy.providers.base import Endpoint, Provider
 from proxy.providers.bedrock import Bedrock
+from proxy.providers.catalog import CATALOG
+from proxy.providers.compatible import Compatible
 from proxy.providers.gemini import Gemini, Vertex
-from proxy.providers.openai import OpenAI
+from proxy.providers.quirks import PLAIN
 from proxy.router import Route, Router
 from proxy.transport.base import Transport
 from proxy.upstreams import Target, Timeouts
 
 DIALECTS: dict[str, Provider] = {
-    "openai": OpenAI(),
+    "openai": Compatible(),
     "anthropic": Anthropic(),
     "gemini": Gemini(),
     "vertex": Vertex(),
@@ -105,6 +107,7 @@ def _labels(config: settings.Config, target: settings.Target) -> list[str]:
 
 def _targets(config: settings.Config, target: settings.Target, transport_for: TransportFor) -> list[Target]:
     provider = config.providers[target.provider]
+    row = CATALOG.get(provider.like or target.provider)
     endpoint = Endpoint(
         provider=target.provider,
         base_url=provider.base_url,
@@ -114,6 +117,7 @@ def _targets(config: settings.Config, target: settings.Target, transport_for: Tr
         params=target.params or None,
         force=target.force or None,
         headers=tuple((name, value.reveal()) for name, value in provider.headers.items()),
+        quirks=row.quirks if row is not None and row.dialect == provider.dialect else PLAIN,
         region=provider.region or "",
     )
     credentials: list[str | None] = [credential.reveal() for credential in provider.credentials] or [None]

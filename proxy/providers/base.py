@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from proxy.errors import UpstreamError
+from proxy.providers.quirks import PLAIN, Quirks
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Chunk, Usage
 
@@ -37,6 +38,8 @@ class Endpoint(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     region: str = ""
     """Where the provider's signatures are good, if it wants any."""
+    quirks: Quirks = PLAIN
+    """In what the provider differs, where its answers are not passed on byte for byte."""
 
 
 class Built(NamedTuple):

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from proxy.providers import quirks
+from proxy.providers.quirks import Quirks
+
 DIALECTS = ("openai", "anthropic", "bedrock", "gemini", "vertex")
 """The dialects that this version speaks."""
 
@@ -24,6 +27,8 @@ class Row(NamedTuple):
     """Answers are passed on byte for byte; otherwise they are brought into OpenAI's strict shape."""
     usage_in_stream: bool = True
     """`stream_options: {include_usage: true}` may be sent. False: refused or ignored, or usage comes unasked."""
+    quirks: Quirks = quirks.PLAIN
+    """In what its requests and counts differ from OpenAI's."""
 
 
 CATALOG: dict[str, Row] = {
@@ -46,23 +51,29 @@ CATALOG: dict[str, Row] = {
     "mistral": Row("https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), dialect="mistral", usage_in_stream=False),
     "cohere": Row("https://api.cohere.com", ("COHERE_API_KEY", "CO_API_KEY"), dialect="cohere"),
     # The OpenAI-compatible family.
-    "groq": Row("https://api.groq.com/openai/v1", ("GROQ_API_KEY",)),
-    "deepseek": Row("https://api.deepseek.com", ("DEEPSEEK_API_KEY",)),
-    "qwen": Row("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", ("DASHSCOPE_API_KEY",)),
-    "xai": Row("https://api.x.ai/v1", ("XAI_API_KEY",)),
-    "together": Row("https://api.together.xyz/v1", ("TOGETHER_API_KEY",)),
-    "fireworks": Row("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",)),
+    "groq": Row("https://api.groq.com/openai/v1", ("GROQ_API_KEY",), quirks=quirks.GROQ),
+    "deepseek": Row("https://api.deepseek.com", ("DEEPSEEK_API_KEY",), quirks=quirks.DEEPSEEK),
+    "qwen": Row("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", ("DASHSCOPE_API_KEY",), quirks=quirks.QWEN),
+    "xai": Row("https://api.x.ai/v1", ("XAI_API_KEY",), quirks=quirks.XAI),
+    "together": Row("https://api.together.xyz/v1", ("TOGETHER_API_KEY",), quirks=quirks.TOGETHER),
+    "fireworks": Row("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), quirks=quirks.FIREWORKS),
     # Usage stands on every chunk, unasked. Perplexity's support for this API ended on 2026-09-27 in favour of a
     # Responses-like one; requests were still answered after that day.
-    "perplexity": Row("https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), usage_in_stream=False),
+    "perplexity": Row(
+        "https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), usage_in_stream=False, quirks=quirks.PERPLEXITY
+    ),
     # "Full usage details are always included", and the option is to be removed (OpenRouter's ChatStreamOptions).
-    "openrouter": Row("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), usage_in_stream=False),
+    "openrouter": Row(
+        "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), usage_in_stream=False, quirks=quirks.OPENROUTER
+    ),
     "tokenmix": Row("https://api.tokenmix.ai/v1", ("TOKENMIX_API_KEY",)),
-    "cerebras": Row("https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",)),
-    "moonshot": Row("https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",)),
+    "cerebras": Row("https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",), quirks=quirks.CEREBRAS),
+    "moonshot": Row("https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",), quirks=quirks.MOONSHOT),
     # Usage comes with the last chunk, unasked; the option is not documented.
-    "zai": Row("https://api.z.ai/api/paas/v4", ("ZAI_API_KEY",), usage_in_stream=False),
+    "zai": Row("https://api.z.ai/api/paas/v4", ("ZAI_API_KEY",), usage_in_stream=False, quirks=quirks.ZAI),
     "huggingface": Row("https://router.huggingface.co/v1", ("HF_TOKEN",)),
+    # The address holds the account: https://ACCOUNT.snowflakecomputing.com/api/v2/cortex/v1
+    "snowflake": Row(None, ("SNOWFLAKE_PAT",)),
     # One's own servers, at their customary ports. The key is optional.
     "vllm": Row("http://127.0.0.1:8000/v1", ("VLLM_API_KEY",), key_required=False, verbatim=True),
     "llamacpp": Row("http://127.0.0.1:8080/v1", ("LLAMA_API_KEY",), key_required=False, verbatim=True),

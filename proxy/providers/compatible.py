@@ -1,0 +1,34 @@
+"""Servers that speak OpenAI's chat completions, but not quite: asked with their quirks in mind, answers made strict.
+
+What is asked for stands in `compatible_request.py`, the parts of an answer in `tidy.py`; the decoders in
+`strict_stream.py` and `strict_body.py`.
+Where the endpoint says that its answers may be passed on byte for byte, this is the OpenAI dialect unchanged.
+"""
+
+from __future__ import annotations
+
+from proxy.errors import UpstreamError
+from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.compatible_errors import compatible_error
+from proxy.providers.compatible_request import build
+from proxy.providers.openai import BodyDecoder, OpenAI, StreamDecoder
+from proxy.providers.strict_body import StrictBody
+from proxy.providers.strict_stream import StrictStream
+from proxy.wire.chat import ChatRequest
+
+
+class Compatible(OpenAI):
+    """The `openai` dialect for every server that speaks it, byte for byte or made strict."""
+
+    def build(self, ask: ChatRequest, to: Endpoint) -> Built:
+        if to.verbatim:
+            return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
+        return build(ask, to)
+
+    def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:
+        if to.verbatim:
+            return StreamDecoder(ask.n) if ask.stream else BodyDecoder()
+        return StrictStream(ask.n, to, minted) if ask.stream else StrictBody(to, minted)
+
+    def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
+        return compatible_error(super().error(status, headers, body), body)

@@ -1,0 +1,109 @@
+"""Requests to servers that are nearly OpenAI's: what they refuse is left out, renamed, or told to the client."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+from proxy.errors import Refusal
+from proxy.providers.base import Built, Endpoint
+from proxy.providers.quirks import Quirks
+from proxy.wire.chat import ChatRequest
+from proxy.wire.chunk import Json
+
+
+def build(ask: ChatRequest, to: Endpoint) -> Built:
+    """The request with the row's quirks applied. Raises `Refusal` (400) for what would change the answer's form."""
+    quirks = to.quirks
+    body = ask.filled(to.params, to.force)
+    _refuse(body, to)
+    dropped: list[str] = []
+    changed = {**body, "messages": [_message(one, quirks, dropped) for one in body["messages"]]}
+    _drop(changed, to, dropped)
+    _effort(changed, quirks)
+    for name, spelled in quirks.rename:
+        if name in changed:
+            value = changed.pop(name)
+            changed.setdefault(spelled, value)
+    for name, value, spelled in quirks.values:
+        if changed.get(name) == value:
+            changed[name] = spelled
+    if changed == body:
+        return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
+    return Built(written(changed, ask, to), tuple(dict.fromkeys(dropped)))
+
+
+def written(body: Json, ask: ChatRequest, to: Endpoint) -> bytes:
+    """The bytes, with the model's name there and usage asked for where it may be."""
+    body = {**body, "model": to.model}
+    if ask.stream and to.usage_in_stream:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise Refusal(400, f"The request body cannot be passed on: {error}.", param="messages") from error
+
+
+def _refuse(body: Json, to: Endpoint) -> None:
+    refused = to.quirks.refuse
+    many = (body.get("n") or 1) > 1
+    if many and ("n" in refused or ("n_with_tools" in refused and body.get("tools"))):
+        with_tools = "" if "n" in refused else " together with `tools`"
+        raise _cannot("n", f"`n` above 1{with_tools} is not possible with {to.provider}.")
+    format = body.get("response_format")
+    if "json_schema" in refused and type(format) is dict and format.get("type") == "json_schema":
+        raise _cannot("response_format", f"{to.provider} takes no JSON schema; it knows `json_object`.")
+    choice = body.get("tool_choice")
+    if "tool_choice" in refused and choice not in (None, "auto", "none"):
+        raise _cannot("tool_choice", f"{to.provider} cannot be made to call a tool; it knows `auto` and `none`.")
+
+
+def _cannot(param: str, message: str) -> Refusal:
+    return Refusal(400, message, param=param, code="unsupported_parameter")
+
+
+def _drop(body: Json, to: Endpoint, dropped: list[str]) -> None:
+    quirks = to.quirks
+    names = quirks.drop
+    if quirks.reasoning_model and re.search(quirks.reasoning_model, to.model):
+        names |= quirks.reasoning_drop
+    tier = body.get("service_tier")
+    if tier is not None and quirks.service_tiers is not None and tier not in quirks.service_tiers:
+        names |= {"service_tier"}
+    for name in sorted(names & body.keys()):
+        value = body.pop(name)
+        # Usage comes all the same where this option is left out, and false is what all of these are by default.
+        if name != "stream_options" and value is not False:
+            dropped.append(name)
+
+
+def _effort(body: Json, quirks: Quirks) -> None:
+    if quirks.effort is None or "reasoning_effort" not in body:
+        return
+    off, on = quirks.effort
+    level = body.pop("reasoning_effort")
+    for name, value in (off if level == "none" else on).items():
+        body.setdefault(name, value)
+
+
+def _message(message: Json, quirks: Quirks, dropped: list[str]) -> Json:
+    """The same message in words that the provider knows; the very object where nothing changes."""
+    change: Json = {}
+    gone = [name for name in quirks.message_drop if message.get(name) is not None]
+    dropped += [f"messages.{name}" for name in gone if name not in _ANSWERED]
+    if message["role"] == "developer" and not quirks.developer:
+        change["role"] = "system"
+    gone += [name for name in quirks.message_drop if name in message and name not in gone]
+    thinking = message.get("reasoning_content")
+    if thinking is not None and quirks.thinking_back != "reasoning_content":
+        gone.append("reasoning_content")
+        if quirks.thinking_back:
+            change.setdefault(quirks.thinking_back, thinking)
+    if not change and not gone:
+        return message
+    return {**{key: value for key, value in message.items() if key not in gone}, **change}
+
+
+_ANSWERED = {"refusal", "annotations", "audio"}
+"""What an assistant's message brings back of an answer, and what no model reads again."""

@@ -1,0 +1,113 @@
+"""In what the OpenAI-compatible providers differ from OpenAI in their requests and counts: data, one row a provider.
+
+From the providers' API references (November 2026) and recorded traffic. What providers send that OpenAI would not is
+read leniently from all of them (`tidy.py`), so that a new address needs no row; a row is for what cannot be seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Quirks(NamedTuple):
+    drop: frozenset[str] = frozenset()
+    """Parameters it answers with an error, and that only hint: left out, and listed as dropped."""
+    refuse: frozenset[str] = frozenset()
+    """What it cannot do and what changes the answer's form: `n` (more than one), `json_schema` (a response format),
+    `tool_choice` (calls that are forced), `n_with_tools`."""
+    rename: tuple[tuple[str, str], ...] = ()
+    """Parameter -> its name there."""
+    values: tuple[tuple[str, str, str], ...] = ()
+    """(parameter, OpenAI's value, its value there)."""
+    service_tiers: frozenset[str] | None = frozenset()
+    """Tiers of OpenAI's that it takes as well; None: it takes any."""
+    thinking_back: str = "reasoning_content"
+    """The member of an assistant's message under which it takes its reasoning back; empty: it takes none."""
+    message_drop: frozenset[str] = frozenset()
+    """Members of messages it answers with an error."""
+    developer: bool = False
+    """It knows the role `developer`; otherwise such messages are sent as `system`."""
+    effort: tuple[dict[str, Any], dict[str, Any]] | None = None
+    """Members that stand for `reasoning_effort`: for `none`, and for any other level. None: it takes the parameter."""
+    reasoning_model: str = ""
+    """Pattern of the models that refuse `reasoning_drop`."""
+    reasoning_drop: frozenset[str] = frozenset()
+    reasoning_apart: bool = False
+    """`completion_tokens` leaves reasoning out, where the total does not tell."""
+    citations: bool = False
+    """Addresses come in `citations` and `search_results`, and the text holds their numbers: `[1]`."""
+
+
+PLAIN = Quirks()
+OPENAI = Quirks(service_tiers=None, developer=True)
+
+_HINTS = frozenset(
+    {"store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity", "prediction"}
+)
+_LOGPROBS = frozenset({"logprobs", "top_logprobs"})
+_PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
+_BIAS = frozenset({"logit_bias"})
+_OLD_LIMIT = (("max_completion_tokens", "max_tokens"),)
+_SWITCH = ({"thinking": {"type": "disabled"}}, {"thinking": {"type": "enabled"}})
+
+GROQ = Quirks(
+    drop=_HINTS | _LOGPROBS | _BIAS | {"metadata"},
+    refuse=frozenset({"n"}),
+    service_tiers=frozenset({"auto", "flex"}),
+    thinking_back="reasoning",
+    message_drop=frozenset({"name"}),
+)
+DEEPSEEK = Quirks(
+    drop=_HINTS | _BIAS | {"seed", "metadata", "parallel_tool_calls"},
+    refuse=frozenset({"n", "json_schema"}),
+    rename=_OLD_LIMIT,
+    effort=_SWITCH,
+)
+QWEN = Quirks(
+    drop=_HINTS | _BIAS | {"metadata"},
+    refuse=frozenset({"tool_choice", "n_with_tools"}),
+    rename=_OLD_LIMIT,
+    effort=({"enable_thinking": False}, {"enable_thinking": True}),
+)
+XAI = Quirks(
+    drop=_BIAS,
+    developer=True,
+    reasoning_model=r"grok-(4|3-mini|code)",
+    reasoning_drop=_PENALTIES,
+    reasoning_apart=True,
+)
+TOGETHER = Quirks(rename=_OLD_LIMIT, thinking_back="reasoning")
+FIREWORKS = Quirks(drop=_HINTS - {"prediction"})
+PERPLEXITY = Quirks(
+    drop=_HINTS | _LOGPROBS | _BIAS | {"seed", "metadata", "parallel_tool_calls"},
+    refuse=frozenset({"n"}),
+    rename=_OLD_LIMIT,
+    thinking_back="",
+    citations=True,
+)
+OPENROUTER = Quirks(refuse=frozenset({"n"}), service_tiers=None, developer=True, thinking_back="reasoning")
+CEREBRAS = Quirks(
+    drop=_HINTS | _PENALTIES | _BIAS | {"metadata"},
+    refuse=frozenset({"n"}),
+    service_tiers=frozenset({"auto", "default", "flex", "priority"}),
+    thinking_back="reasoning",
+)
+MOONSHOT = Quirks(
+    drop=_HINTS | _LOGPROBS | _BIAS | {"seed", "metadata"},
+    refuse=frozenset({"tool_choice"}),
+    rename=_OLD_LIMIT,
+)
+ZAI = Quirks(
+    drop=_HINTS | _LOGPROBS | _BIAS | _PENALTIES | {"seed", "metadata", "parallel_tool_calls"},
+    refuse=frozenset({"n", "json_schema", "tool_choice"}),
+    rename=_OLD_LIMIT,
+    effort=_SWITCH,
+)
+# `usage` comes unasked. Its tool ids are nine letters or digits; the dialect maps them.
+MISTRAL = Quirks(
+    drop=_HINTS - {"prediction"} | _LOGPROBS | _BIAS | {"user", "stream_options"},
+    rename=(*_OLD_LIMIT, ("seed", "random_seed")),
+    values=(("tool_choice", "required", "any"),),
+    thinking_back="",
+    message_drop=frozenset({"refusal", "annotations", "audio"}),
+)
