@@ -20,6 +20,7 @@ from proxy.simulated.anthropic import Anthropic
 from proxy.simulated.connection import Connection, Planned
 from proxy.simulated.dialect import Dialect, Request, Rules
 from proxy.simulated.faults import FAULTS, Fault, Phase, faults_of, pick
+from proxy.simulated.gemini import Gemini, Vertex
 from proxy.simulated.latency import Latency, Tokens
 from proxy.simulated.openai import OpenAI
 from proxy.simulated.reply import Part, Reply, Tag
@@ -27,7 +28,12 @@ from proxy.simulated.schema import Unsatisfiable
 from proxy.simulated.spoil import Spoiling, spoil, spoil_plan
 from proxy.simulated.stats import Stats
 
-DIALECTS: dict[str, Callable[[], Dialect]] = {"openai": OpenAI, "anthropic": Anthropic}
+DIALECTS: dict[str, Callable[[], Dialect]] = {
+    "openai": OpenAI,
+    "anthropic": Anthropic,
+    "gemini": Gemini,
+    "vertex": Vertex,
+}
 
 _AT_ONCE = (Phase.CONNECT, Phase.BEFORE_HEADERS, Phase.STATUS)
 """Faults of these phases do not wait as long as an answer takes."""
