@@ -43,7 +43,8 @@ _NOVA_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "hi
 _CLAUDE_EFFORTS = {"minimal": "low", "xhigh": "high"}
 _TIERS = {"priority": "priority", "flex": "flex"}
 _METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}")
-_JSON_ONLY = "Answer with one JSON object and nothing else: no words around it and no code fence."
+GONE = "Was used earlier in this conversation. It is not available any more: do not call it."
+JSON_ONLY = "Answer with one JSON object and nothing else: no words around it and no code fence."
 
 
 def body_of(given: Json, to: Endpoint) -> tuple[Json, tuple[str, ...]]:
@@ -158,8 +159,7 @@ class _Request:
                 self.dropped.append("tool_choice")
         if not tools and self.turns.names:
             # Tools must be described where the conversation speaks of them, and there is no way to forbid their use.
-            says = "Was used earlier in this conversation. It is not available any more: do not call it."
-            tools = [[_spec(name, None, says)] for name in self.turns.names]
+            tools = [[_spec(name, None, GONE)] for name in self.turns.names]
         if given.get("parallel_tool_calls") is False and tools:
             self.dropped.append("parallel_tool_calls")
         if tools:
@@ -226,7 +226,7 @@ class _Request:
             tools["toolChoice"] = {"any": {}} if free else {"tool": {"name": self.answer_tool}}
         elif form in ("object", "words"):
             told_schema = "" if schema is None else f" Its schema: {orjson.dumps(schema).decode()}"
-            self.turns.system.append({"text": _JSON_ONLY + told_schema})
+            self.turns.system.append({"text": JSON_ONLY + told_schema})
         if config:
             self.out["outputConfig"] = config
 

@@ -12,8 +12,10 @@ import struct
 from binascii import crc32
 from typing import NamedTuple
 
-MESSAGE_LIMIT = 24 * 1024 * 1024
-"""Bytes of one message; AWS's own SDKs take as much."""
+from proxy.wire.sse import EVENT_LIMIT
+
+MESSAGE_LIMIT = EVENT_LIMIT
+"""Bytes of one message."""
 _HEADERS_LIMIT = 128 * 1024
 
 _PRELUDE = struct.Struct("!III")
