@@ -50,6 +50,12 @@ def kinds(recording: Recording) -> set[Kind]:
         return {Kind.QUOTA}
     if status in (400, 401, 403) and _KEY.search(text):
         return {Kind.AUTH}
+    if status == 413 and "rate_limit" in text:
+        return {Kind.RATE_LIMIT}  # Groq: more tokens at once than the limit of a minute
+    if "tool_use_failed" in text:
+        return {Kind.BAD_REQUEST, Kind.MALFORMED}  # the model's own fault, told as if it were the request's
+    if any(b"ModelNotReady" in value for _, value in recording.headers):
+        return {Kind.RATE_LIMIT, Kind.SERVER_ERROR}
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return {Kind.SERVER_ERROR} if status >= 500 or status in (424, 498) else {Kind.BAD_REQUEST}
