@@ -5,7 +5,7 @@ A dialect is one file with one class of this form, named in `DIALECTS` of `proxy
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from proxy.simulated.answer import Answer, Complaint, Wanted
 from proxy.simulated.reply import Reply
@@ -64,3 +64,18 @@ class Dialect(Protocol):
     def content_event(self, wanted: Wanted, answer: Answer, text: str) -> bytes:
         """An event that adds `text` to the first choice."""
         ...
+
+
+@runtime_checkable
+class Framed(Protocol):
+    """A dialect whose streams are binary messages, and which tells in a header what kind an error is."""
+
+    def error_headers(self, complaint: Complaint) -> list[tuple[str, str]]: ...
+
+    def idle_event(self) -> bytes:
+        """A message that says nothing, in the place of a comment."""
+        ...
+
+
+def error_headers(dialect: Dialect, complaint: Complaint) -> list[tuple[str, str]]:
+    return dialect.error_headers(complaint) if isinstance(dialect, Framed) else []

@@ -17,8 +17,9 @@ import orjson
 
 from proxy.simulated.answer import Complaint, digest, plan
 from proxy.simulated.anthropic import Anthropic
+from proxy.simulated.bedrock import Bedrock
 from proxy.simulated.connection import Connection, Planned
-from proxy.simulated.dialect import Dialect, Request, Rules
+from proxy.simulated.dialect import Dialect, Request, Rules, error_headers
 from proxy.simulated.faults import FAULTS, Fault, Phase, faults_of, pick
 from proxy.simulated.gemini import Gemini, Vertex
 from proxy.simulated.latency import Latency, Tokens
@@ -31,6 +32,7 @@ from proxy.simulated.stats import Stats
 DIALECTS: dict[str, Callable[[], Dialect]] = {
     "openai": OpenAI,
     "anthropic": Anthropic,
+    "bedrock": Bedrock,
     "gemini": Gemini,
     "vertex": Vertex,
 }
@@ -311,7 +313,8 @@ class Simulated:
         return fault
 
     def _complain(self, complaint: Complaint) -> Reply:
-        return Reply(complaint.status, [("content-type", "application/json")], [Part(self.dialect.error(complaint))])
+        headers = [("content-type", "application/json"), *error_headers(self.dialect, complaint)]
+        return Reply(complaint.status, headers, [Part(self.dialect.error(complaint))])
 
     # Its own paths, beside the API.
 

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 
 from proxy.simulated.answer import Answer, Complaint, Wanted
-from proxy.simulated.dialect import Dialect
+from proxy.simulated.dialect import Dialect, Framed, error_headers
 from proxy.simulated.faults import Fault
 from proxy.simulated.reply import End, Framing, Part, Reply, Tag
 
@@ -119,6 +119,8 @@ def _early_hints(reply: Reply, why: Spoiling) -> None:
 def _status(reply: Reply, why: Spoiling) -> None:
     complaint = STATUSES[why.fault.kind]
     _replace(reply, complaint.status, "application/json", why.dialect.error(complaint))
+    for name, value in error_headers(why.dialect, complaint):
+        reply.set_header(name, value)
     if why.fault.retry_after is not None:
         reply.set_header("retry-after", f"{why.fault.retry_after:g}")
 
@@ -301,12 +303,16 @@ def _split_utf8(reply: Reply, why: Spoiling) -> None:
 
 
 def _crlf(reply: Reply, why: Spoiling) -> None:
+    if reply.stream and isinstance(why.dialect, Framed):
+        return  # Messages have no lines.
     for part in reply.parts:
         part.data = part.data.replace(b"\n", b"\r\n") if reply.stream else part.data.replace(b',"', b',\r\n"')
 
 
 def _comments(reply: Reply, why: Spoiling) -> None:
     comment = b": SIMULATED PROCESSING\n\n" if reply.stream else b"\n\n"
+    if reply.stream and isinstance(why.dialect, Framed):
+        comment = why.dialect.idle_event()
     for part in reply.parts:
         part.data = comment + part.data
 
