@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """The upstream refused *our* credential (401, 403)."""
     UNKNOWN_MODEL = "unknown_model"
     BAD_REQUEST = "bad_request"
+    UNSUPPORTED = "unsupported"
+    """The request cannot be put into the target's dialect; it was not asked."""
     CONTEXT_LENGTH = "context_length"
     CONTENT_FILTER = "content_filter"
     MALFORMED = "malformed"
@@ -106,6 +108,7 @@ VERDICTS: dict[Kind, Verdict] = {
     Kind.AUTH: Verdict(0, _F.YES, _H.CREDENTIAL, 502, _O.UPSTREAM_ERROR),
     Kind.UNKNOWN_MODEL: Verdict(0, _F.YES, _H.MISSING, 404, _O.CLIENT_ERROR),
     Kind.BAD_REQUEST: Verdict(0, _F.REQUEST, _H.NEUTRAL, 0, _O.CLIENT_ERROR),
+    Kind.UNSUPPORTED: Verdict(0, _F.YES, _H.NEUTRAL, 400, _O.CLIENT_ERROR),
     Kind.CONTEXT_LENGTH: Verdict(0, _F.LARGER, _H.NEUTRAL, 400, _O.CLIENT_ERROR),
     Kind.CONTENT_FILTER: Verdict(0, _F.FILTER, _H.NEUTRAL, 400, _O.CLIENT_ERROR),
     Kind.MALFORMED: Verdict(0, _F.YES, _H.FAILURE, 502, _O.UPSTREAM_ERROR),

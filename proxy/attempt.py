@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import orjson
+
 from policies.verdict import VERDICTS, Kind
 from proxy.clock import Clock, Deadline
 from proxy.errors import Refusal, TransportError, UpstreamError
@@ -20,6 +22,7 @@ from proxy.transport.request import authority
 from proxy.upstreams import Target
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk
+from proxy.wire.render import error_object
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an upstream's error that are read; the rest says nothing more."""
@@ -29,6 +32,9 @@ HELD_LIMIT = 256 * 1024
 GONE = "gone"
 DRAIN = "drain"
 DOWNSTREAM = "downstream"
+
+
+DROP = "drop"
 
 
 class Gone(Exception):
@@ -93,8 +99,9 @@ class Try:
                 self._fail(end)
             raise end from None
         except Refusal as refusal:
-            self._fail(UpstreamError(Kind.BAD_REQUEST, "build", refusal.message))
-            raise
+            unsaid = _unsupported(refusal)
+            self._fail(unsaid)
+            raise unsaid from None
         except BaseException:
             self._fail(UpstreamError(Kind.INTERNAL, "attempt", "an unexpected fault of the proxy"))
             raise
@@ -145,6 +152,8 @@ class Try:
     async def _open(self, first_ns: int) -> list[Chunk]:
         target, attempt, deadline, stream = self.target, self.attempt, self._deadline, self.ask.stream
         built = target.provider.build(self.ask, target.endpoint)
+        if built.dropped and target.unsupported != DROP:
+            raise _not_dropped(built.dropped, target)
         attempt.request_bytes = len(built.body)
         attempt.dropped = built.dropped
         now = attempt.marks.received
@@ -314,3 +323,20 @@ class Try:
         attempt.usage = decoder.usage
         if decoder.usage is not None:
             attempt.usage_source = "provider"
+
+
+def _unsupported(refusal: Refusal, kind: Kind = Kind.UNSUPPORTED) -> UpstreamError:
+    """What a dialect cannot say is no fault of the target's; another one may take it."""
+    body = error_object(refusal.message, type=refusal.type, param=refusal.param, code=refusal.code)
+    return UpstreamError(kind, "build", refusal.message, status=400, body=orjson.dumps(body))
+
+
+def _not_dropped(dropped: tuple[str, ...], target: Target) -> UpstreamError:
+    names = ", ".join([f"`{name}`" for name in dropped])
+    refusal = Refusal(
+        400,
+        f"The target {target.name} does not take {names}, and the route does not let it be left out (`unsupported`).",
+        param=dropped[0],
+        code="unsupported_parameter",
+    )
+    return _unsupported(refusal, Kind.UNSUPPORTED if target.unsupported == "skip" else Kind.BAD_REQUEST)

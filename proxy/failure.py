@@ -14,7 +14,7 @@ from proxy.errors import Refusal, UpstreamError
 from proxy.record import Attempt
 from proxy.wire.render import error_event
 
-_CLIENTS_FAULT = {Kind.BAD_REQUEST, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER}
+_CLIENTS_FAULT = {Kind.BAD_REQUEST, Kind.UNSUPPORTED, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER}
 _KEPT = {500, 502, 503, 504}
 """Statuses of a failing upstream that mean the same when we say them; others (529, 424, ...) become 503."""
 
@@ -27,6 +27,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.AUTH: ("authentication_error", "upstream_auth", "refused the proxy's own credential"),
     Kind.UNKNOWN_MODEL: ("invalid_request_error", "model_not_found", "does not have the model"),
     Kind.BAD_REQUEST: ("invalid_request_error", "bad_request", "refused the request"),
+    Kind.UNSUPPORTED: ("invalid_request_error", "unsupported_parameter", "cannot be asked this"),
     Kind.CONTEXT_LENGTH: ("invalid_request_error", "context_length_exceeded", "has too small a context window"),
     Kind.CONTENT_FILTER: ("invalid_request_error", "content_filter", "filtered the content"),
     Kind.MALFORMED: ("api_error", "upstream_bad_response", "sent something that is not an answer"),

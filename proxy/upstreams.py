@@ -49,6 +49,7 @@ class Target:
         "sign",
         "timeouts",
         "transport",
+        "unsupported",
         "weight",
     )
 
@@ -63,6 +64,7 @@ class Target:
         *,
         weight: float = 1.0,
         context_window: int | None = None,
+        unsupported: str = "drop",
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -71,6 +73,8 @@ class Target:
         self.timeouts = timeouts
         self.weight = weight
         self.context_window = context_window
+        self.unsupported = unsupported
+        """What becomes of parameters that it does not take: `drop` them, `skip` the target, or `strict`: refuse."""
         self.in_flight = 0
         self.sign: Sign | None = provider.signer(endpoint, credential) if isinstance(provider, Signs) else None
         """For requests that must be signed one by one."""
