@@ -126,7 +126,7 @@ def kind_of(status: int, found: ErrorFound) -> Kind:
     if name in ("validationexception", "accessdeniedexception") and _NO_MODEL.search(message):
         return Kind.UNKNOWN_MODEL
     if name == "validationexception":
-        return Kind.CONTEXT_LENGTH if CONTEXT.search(message) else Kind.BAD_REQUEST
+        return Kind.CONTEXT_LENGTH if status == 413 or CONTEXT.search(message) else Kind.BAD_REQUEST
     return _KINDS.get(name) or classify(status, found)
 
 

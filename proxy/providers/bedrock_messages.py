@@ -49,12 +49,15 @@ class Turns:
     Raises `Refusal` (400) for content that cannot be put into Bedrock's form.
     """
 
-    __slots__ = ("_documents", "_functions", "_prefill", "_provider", "names", "system", "turns")
+    __slots__ = ("_documents", "_functions", "_ids", "_prefill", "_provider", "_used", "names", "system", "turns")
 
     def __init__(self, messages: list[Json], provider: str, *, prefill: bool) -> None:
         self._provider = provider
         self._prefill = prefill
         self._documents: set[str] = set()
+        self._ids: dict[str, str] = {}
+        """A call's id as the client has it -> as Bedrock is told it; the last call of that id."""
+        self._used: set[str] = set()
         self._functions: dict[str, str] = {}
         self.names: list[str] = []
         """Of the tools that were called, each once."""
@@ -101,7 +104,7 @@ class Turns:
         content = self._content(message, where)
         marks = [block for block in _marked(content, message) if "cachePoint" in block]
         result: Json = {
-            "toolUseId": tool_id(id),
+            "toolUseId": self._ids.get(id, tool_id(id)),
             "content": [block for block in content if "cachePoint" not in block],
         }
         if message.get("is_error") is True:
@@ -138,7 +141,19 @@ class Turns:
         if name not in self.names:
             self.names.append(name)
         given = called["input"] if "input" in called else called.get("arguments")
-        return {"toolUse": {"toolUseId": tool_id(str(call.get("id") or "")), "name": name, "input": _object(given)}}
+        id = self._mint(str(call.get("id") or ""))
+        return {"toolUse": {"toolUseId": id, "name": name, "input": _object(given)}}
+
+    def _mint(self, id: str) -> str:
+        """An id that Bedrock takes and that no earlier call of the conversation has: some models count from 0 anew."""
+        taken = tool_id(id)
+        number = 1
+        while taken in self._used:
+            number += 1
+            taken = tool_id(f"{id}_{number}")
+        self._used.add(taken)
+        self._ids[id] = taken
+        return taken
 
     def _content(self, message: Json, where: str) -> list[Json]:
         content = message.get("content")

@@ -414,6 +414,7 @@ def test_the_input_of_the_answers_tool_is_the_text() -> None:
         (404, "ResourceNotFoundException", "Could not resolve the foundation model", Kind.UNKNOWN_MODEL),
         (408, "ModelTimeoutException", "timed out", Kind.TIMEOUT),
         (424, "ModelErrorException", "The model broke", Kind.SERVER_ERROR),
+        (413, "ValidationException", "the request is too large", Kind.CONTEXT_LENGTH),
         (429, "ThrottlingException", "Too many tokens, please wait before trying again.", Kind.RATE_LIMIT),
         (429, "ModelNotReadyException", "The model is not ready", Kind.SERVER_ERROR),
         (400, "ServiceQuotaExceededException", "over the quota of the account", Kind.QUOTA),

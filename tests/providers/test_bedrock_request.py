@@ -156,6 +156,15 @@ def test_ids_that_bedrock_does_not_take() -> None:
     assert made[2]["content"][0]["toolResult"]["toolUseId"] == new
 
 
+def test_ids_that_come_again() -> None:
+    asked: Json = {"role": "assistant", "tool_calls": [call("c0", "{}")]}
+    said: Json = {"role": "tool", "tool_call_id": "c0", "content": "x"}
+    made = turns(HELLO, asked, said, asked, said)
+    uses = [made[at]["content"][0]["toolUse"]["toolUseId"] for at in (1, 3)]
+    assert uses == ["c0", "c0_2"]
+    assert [made[at]["content"][0]["toolResult"]["toolUseId"] for at in (2, 4)] == uses
+
+
 def test_calls_of_the_older_form() -> None:
     made = turns(
         HELLO,
