@@ -14,11 +14,13 @@ from proxy.clock import SECOND
 from proxy.config.known import is_loopback
 from proxy.endpoints import Front
 from proxy.providers.anthropic import Anthropic
+from proxy.providers.azure import Azure
 from proxy.providers.base import Endpoint, Provider
 from proxy.providers.bedrock import Bedrock
 from proxy.providers.catalog import CATALOG
 from proxy.providers.compatible import Compatible
 from proxy.providers.gemini import Gemini, Vertex
+from proxy.providers.mistral import Mistral
 from proxy.providers.quirks import PLAIN
 from proxy.router import Route, Router
 from proxy.transport.base import Transport
@@ -27,7 +29,9 @@ from proxy.upstreams import Target, Timeouts
 DIALECTS: dict[str, Provider] = {
     "openai": Compatible(),
     "anthropic": Anthropic(),
+    "azure": Azure(),
     "gemini": Gemini(),
+    "mistral": Mistral(),
     "vertex": Vertex(),
     "bedrock": Bedrock(),
 }
@@ -119,6 +123,8 @@ def _targets(config: settings.Config, target: settings.Target, transport_for: Tr
         headers=tuple((name, value.reveal()) for name, value in provider.headers.items()),
         quirks=row.quirks if row is not None and row.dialect == provider.dialect else PLAIN,
         region=provider.region or "",
+        api_version=provider.api_version or "",
+        deployment=provider.deployment or "",
     )
     credentials: list[str | None] = [credential.reveal() for credential in provider.credentials] or [None]
     return [

@@ -19,7 +19,7 @@ _OWN_HEADERS = {
     "transfer-encoding", "upgrade", "host", "content-length", "expect",
 }  # fmt: skip
 
-_OWN_VERSION = {"gemini", "vertex", "bedrock", "cohere"}
+_OWN_VERSION = {"azure", "gemini", "vertex", "bedrock", "cohere"}
 """Dialects whose paths name the version themselves, or have none: `/v1` is not added to their addresses."""
 
 

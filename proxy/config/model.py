@@ -81,8 +81,8 @@ class Provider(Section):
     location: Place | None = Field(
         default=None, description="Where at Google Cloud the models run (vertex); global where none is named."
     )
-    api_version: NotYet = Field(default=None, description="For dialects to come.")
-    deployment: NotYet = Field(default=None, description="For dialects to come.")
+    api_version: Text | None = Field(default=None, description="The version of the API that is asked for (azure).")
+    deployment: Text | None = Field(default=None, description="The deployment's name, if not the model's (azure).")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

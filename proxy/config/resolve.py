@@ -128,6 +128,10 @@ def _without_effect(name: str, provider: Provider) -> Iterator[str]:
             yield f"{here}: has no effect with the dialect {provider.dialect!r}"
         elif f"/{setting}s/{getattr(provider, setting)}" not in provider.base_url:
             yield f"{here}: has no effect, since base_url names another address"
+    for setting in ("api_version", "deployment"):
+        if getattr(provider, setting) is not None and provider.dialect != "azure":
+            here = path_text(("providers", name, setting))
+            yield f"{here}: has no effect with the dialect {provider.dialect!r}"
     if provider.region is not None and provider.dialect != "bedrock":
         yield f"{path_text(('providers', name, 'region'))}: has no effect with the dialect {provider.dialect!r}"
 

@@ -38,6 +38,10 @@ class Endpoint(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     region: str = ""
     """Where the provider's signatures are good, if it wants any."""
+    api_version: str = ""
+    """Of the `azure` dialect's addresses."""
+    deployment: str = ""
+    """The name under which the model runs, if it is not the model's (azure)."""
     quirks: Quirks = PLAIN
     """In what the provider differs, where its answers are not passed on byte for byte."""
 

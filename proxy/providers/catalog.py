@@ -12,7 +12,7 @@ from typing import NamedTuple
 from proxy.providers import quirks
 from proxy.providers.quirks import Quirks
 
-DIALECTS = ("openai", "anthropic", "bedrock", "gemini", "vertex")
+DIALECTS = ("openai", "anthropic", "azure", "bedrock", "gemini", "mistral", "vertex")
 """The dialects that this version speaks."""
 
 
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 CATALOG: dict[str, Row] = {
     "openai": Row("https://api.openai.com/v1", ("OPENAI_API_KEY",), verbatim=True),
     # Other dialects.
-    "azure": Row(None, ("AZURE_OPENAI_API_KEY",), dialect="azure"),
+    "azure": Row(None, ("AZURE_OPENAI_API_KEY",), dialect="azure", quirks=quirks.AZURE),
     "anthropic": Row("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), dialect="anthropic"),
     "gemini": Row("https://generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), dialect="gemini"),
     "vertex": Row(None, (), dialect="vertex"),
@@ -48,7 +48,13 @@ CATALOG: dict[str, Row] = {
         dialect="bedrock",
     ),
     # Close to OpenAI's, but tool call ids, content lists and refused parameters need translation.
-    "mistral": Row("https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), dialect="mistral", usage_in_stream=False),
+    "mistral": Row(
+        "https://api.mistral.ai/v1",
+        ("MISTRAL_API_KEY",),
+        dialect="mistral",
+        usage_in_stream=False,
+        quirks=quirks.MISTRAL,
+    ),
     "cohere": Row("https://api.cohere.com", ("COHERE_API_KEY", "CO_API_KEY"), dialect="cohere"),
     # The OpenAI-compatible family.
     "groq": Row("https://api.groq.com/openai/v1", ("GROQ_API_KEY",), quirks=quirks.GROQ),

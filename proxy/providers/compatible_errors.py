@@ -16,6 +16,7 @@ _CODES = {
     "1113": Kind.QUOTA,  # Z.ai: the balance is used up
     "1301": Kind.CONTENT_FILTER,  # Z.ai: sensitive content
     "1261": Kind.CONTEXT_LENGTH,  # Z.ai: the prompt is too long
+    "invalid_model": Kind.UNKNOWN_MODEL,  # Mistral
     "datainspectionfailed": Kind.CONTENT_FILTER,  # Qwen
     "responsibleaipolicyviolation": Kind.CONTENT_FILTER,  # Azure
     "tool_use_failed": Kind.MALFORMED,  # Groq: the model wrote a call that cannot be read; the request was sound

@@ -15,6 +15,19 @@ from proxy.wire.chunk import Json
 
 def build(ask: ChatRequest, to: Endpoint) -> Built:
     """The request with the row's quirks applied. Raises `Refusal` (400) for what would change the answer's form."""
+    changed, dropped = adapted(ask, to)
+    return built(changed, dropped, ask, to)
+
+
+def built(changed: Json, dropped: tuple[str, ...], ask: ChatRequest, to: Endpoint) -> Built:
+    """The bytes as they came where nothing had to change."""
+    if changed == ask.filled(to.params, to.force) and not to.quirks.drop & ask.body.keys():
+        return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
+    return Built(written(changed, ask, to), dropped)
+
+
+def adapted(ask: ChatRequest, to: Endpoint) -> tuple[Json, tuple[str, ...]]:
+    """The request in the provider's words, and what was dropped."""
     quirks = to.quirks
     body = ask.filled(to.params, to.force)
     _refuse(body, to)
@@ -29,9 +42,7 @@ def build(ask: ChatRequest, to: Endpoint) -> Built:
     for name, value, spelled in quirks.values:
         if changed.get(name) == value:
             changed[name] = spelled
-    if changed == body:
-        return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
-    return Built(written(changed, ask, to), tuple(dict.fromkeys(dropped)))
+    return changed, tuple(dict.fromkeys(dropped))
 
 
 def written(body: Json, ask: ChatRequest, to: Endpoint) -> bytes:
@@ -57,6 +68,12 @@ def _refuse(body: Json, to: Endpoint) -> None:
     choice = body.get("tool_choice")
     if "tool_choice" in refused and choice not in (None, "auto", "none"):
         raise _cannot("tool_choice", f"{to.provider} cannot be made to call a tool; it knows `auto` and `none`.")
+
+    for name in sorted(refused & _REFUSABLE & body.keys()):
+        raise _cannot(name, f"`{name}` is not possible with {to.provider}.")
+
+
+_REFUSABLE = frozenset({"audio", "functions", "function_call", "web_search_options"})
 
 
 def _cannot(param: str, message: str) -> Refusal:
@@ -105,5 +122,5 @@ def _message(message: Json, quirks: Quirks, dropped: list[str]) -> Json:
     return {**{key: value for key, value in message.items() if key not in gone}, **change}
 
 
-_ANSWERED = {"refusal", "annotations", "audio"}
+_ANSWERED = {"refusal", "annotations", "audio", "reasoning", "reasoning_details"}
 """What an assistant's message brings back of an answer, and what no model reads again."""

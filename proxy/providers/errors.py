@@ -135,7 +135,8 @@ def retry_after(headers: Headers) -> float | None:
             seconds = float(value) * scale
         except ValueError:
             continue
-        if 0 <= seconds < 1e9:
+        # Azure says 0 milliseconds beside a second: a wait of no time says nothing where the other field may say more.
+        if 0 <= seconds < 1e9 and (seconds or scale == 1.0 or b"retry-after" not in fields):
             return seconds
     try:
         until = parsedate_to_datetime(fields[b"retry-after"].decode("ascii"))

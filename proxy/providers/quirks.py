@@ -14,7 +14,8 @@ class Quirks(NamedTuple):
     """Parameters it answers with an error, and that only hint: left out, and listed as dropped."""
     refuse: frozenset[str] = frozenset()
     """What it cannot do and what changes the answer's form: `n` (more than one), `json_schema` (a response format),
-    `tool_choice` (calls that are forced), `n_with_tools`."""
+    `tool_choice` (calls that are forced), `n_with_tools`,
+    or parameters by their own names."""
     rename: tuple[tuple[str, str], ...] = ()
     """Parameter -> its name there."""
     values: tuple[tuple[str, str, str], ...] = ()
@@ -47,6 +48,10 @@ _HINTS = frozenset(
 _LOGPROBS = frozenset({"logprobs", "top_logprobs"})
 _PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
 _BIAS = frozenset({"logit_bias"})
+_FOREIGN = frozenset(
+    {"reasoning", "reasoning_format", "include_reasoning", "thinking", "enable_thinking", "chat_template_kwargs"}
+)
+"""Other providers' own words about reasoning."""
 _OLD_LIMIT = (("max_completion_tokens", "max_tokens"),)
 _SWITCH = ({"thinking": {"type": "disabled"}}, {"thinking": {"type": "enabled"}})
 
@@ -103,11 +108,14 @@ ZAI = Quirks(
     rename=_OLD_LIMIT,
     effort=_SWITCH,
 )
-# `usage` comes unasked. Its tool ids are nine letters or digits; the dialect maps them.
+# Parameters that are not in its reference are errors (422).
 MISTRAL = Quirks(
-    drop=_HINTS - {"prediction"} | _LOGPROBS | _BIAS | {"user", "stream_options"},
+    drop=_HINTS - {"prediction", "prompt_cache_key"} | _BIAS | _FOREIGN | {"user", "stream_options", "modalities"},
+    refuse=frozenset({"audio", "functions", "function_call", "web_search_options"}),
     rename=(*_OLD_LIMIT, ("seed", "random_seed")),
     values=(("tool_choice", "required", "any"),),
+    service_tiers=frozenset({"auto"}),
     thinking_back="",
-    message_drop=frozenset({"refusal", "annotations", "audio"}),
+    message_drop=frozenset({"refusal", "annotations", "audio", "reasoning", "reasoning_details"}),
 )
+AZURE = OPENAI._replace(thinking_back="")

@@ -402,7 +402,6 @@ def test_notes() -> None:
     """)
     inactive = "not available in this version; ignored"
     assert list(config.warnings) == [
-        f"providers.openai.deployment: {inactive}",
         f"defaults.breaker: circuit breakers are {inactive}",
         f"defaults.hedge: {inactive}",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",
@@ -416,6 +415,7 @@ def test_notes() -> None:
         f"prices: {inactive}",
         f"capture: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
+        "providers.openai.deployment: has no effect with the dialect 'openai'",
         "providers.far.base_url: the key travels unencrypted to far.example (http, not https)",
         "providers.near.base_url: port 8000 on this machine is the proxy's own (server.port); the provider should "
         "listen on another",
