@@ -23,6 +23,8 @@ HEAD_SECONDS = 10.0
 """How long a client may take to send them, or to send anything on a new connection."""
 BODY_SECONDS = 30.0
 """How long a client may pause within a body."""
+SEND_SECONDS = 30.0
+"""How long a client may take nothing of an answer that is over."""
 
 _BETWEEN, _HEAD, _BODY = range(3)
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
@@ -55,6 +57,9 @@ class Connection(HttpToolsProtocol):
     _idle_since = 0.0
     """When the last answer was over, in seconds of the event loop; 0 while a request is under way."""
     _timer: asyncio.TimerHandle | None = None
+    _unsent = 0
+    """Bytes that waited to be sent when that was last looked at."""
+    _sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,6 +67,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._sending is not None:
+            self._sending.cancel()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
@@ -182,6 +189,7 @@ class Connection(HttpToolsProtocol):
         """As uvicorn's, but the timer of an idle connection stays armed from one request to the next."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self._watch_sending()
             return
         self.flow.resume_reading()
         if self.pipeline:
@@ -203,6 +211,8 @@ class Connection(HttpToolsProtocol):
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._arm_keep_alive(left)
+        elif self.transport.get_write_buffer_size():
+            self.transport.abort()
         else:
             self.transport.close()
 
@@ -226,6 +236,27 @@ class Connection(HttpToolsProtocol):
         else:
             self.cycle.scope["state"]["late"] = True
             self._refuse(408, f"The request body stopped coming for {BODY_SECONDS:.0f} s.", "request_timeout")
+
+    # A transport that is told to close waits until the client has taken everything, so a client that takes nothing
+    # would hold the connection for ever. While an answer is under way, its exchange bounds the time.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_sending()
+
+    def _watch_sending(self) -> None:
+        if self._sending is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._sending = self.loop.call_later(SEND_SECONDS, self._look_at_sending)
+
+    def _look_at_sending(self) -> None:
+        self._sending = None
+        unsent = self.transport.get_write_buffer_size()
+        over = self.transport.is_closing() or self.cycle.response_complete
+        if over and unsent >= self._unsent > 0:
+            self.transport.abort()
+        elif unsent:
+            self._watch_sending()
 
     def _refuse(self, status: int, message: str, code: str) -> None:
         """The last words on this connection; none where an answer has begun: cutting that is the only honest end."""

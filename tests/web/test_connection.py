@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from uvicorn.server import ServerState
 
-from proxy.web.connection import BODY_SECONDS, HEAD_SECONDS, Connection
+from proxy.web.connection import BODY_SECONDS, HEAD_SECONDS, SEND_SECONDS, Connection
 from proxy.web.server import server_config
 from tests.virtual import run_virtually
 
@@ -20,23 +20,50 @@ QUICK, SLOW = HEAD % 0 + b"body", HEAD % 60 + b"body"
 
 
 class Wire:
-    """What a connection does with its socket."""
+    """What a connection does with its socket. The client takes all at once, or so many bytes a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float | None) -> None:
         self.written = b""
         self.closed_at: float | None = None
         self.protocol: Connection | None = None
+        self.lost = False
+        self._rate = rate
+        self._waiting = 0.0
+        self._since = 0.0
+
+    def get_write_buffer_size(self) -> int:
+        now = asyncio.get_running_loop().time()
+        if self._rate is not None:
+            self._waiting = max(0.0, self._waiting - self._rate * (now - self._since))
+        self._since = now
+        return round(self._waiting)
 
     def write(self, data: bytes) -> None:
         if self.closed_at is None:
             self.written += data
+            if self._rate is not None:
+                self._waiting = self.get_write_buffer_size() + len(data)
+                assert self.protocol is not None
+                if self._waiting > 65536:
+                    self.protocol.pause_writing()
 
     def close(self) -> None:
         if self.closed_at is None:
-            loop = asyncio.get_running_loop()
-            self.closed_at = loop.time()
-            assert self.protocol is not None
-            loop.call_soon(self.protocol.connection_lost, None)
+            self.closed_at = asyncio.get_running_loop().time()
+            if not self.get_write_buffer_size():
+                self._lose()
+
+    def abort(self) -> None:
+        self.closed_at = asyncio.get_running_loop().time()
+        self._waiting = 0.0
+        self._lose()
+
+    def _lose(self) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        assert self.protocol is not None
+        asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
 
     def is_closing(self) -> bool:
         return self.closed_at is not None
@@ -53,6 +80,8 @@ class Seen(NamedTuple):
     written: bytes
     lasted: float | None
     """Seconds until the connection was closed from this side; None if it was not."""
+    lost: bool
+    """The connection is gone."""
     bodies: list[bytes | None]
     """What the application read; None where it was told that the client had left."""
     late: list[bool]
@@ -63,8 +92,17 @@ class Seen(NamedTuple):
         return [int(part[:3]) for part in parts[1:]]
 
 
-def play(steps: Sequence[tuple[float, bytes]], wait: float = 200.0) -> Seen:
-    """Each step: so many seconds after the one before, these bytes come. Then `wait` seconds go by."""
+def play(
+    steps: Sequence[tuple[float, bytes]],
+    wait: float = 200.0,
+    rate: float | None = None,
+    answer: bytes = b"answer",
+    first: int = 3,
+) -> Seen:
+    """Each step: so many seconds after the one before, these bytes come. Then `wait` seconds go by.
+
+    `rate`: bytes a second that the client takes; all at once if None. `first`: bytes sent at half time.
+    """
     bodies: list[bytes | None] = []
     late: list[bool] = []
 
@@ -84,16 +122,17 @@ def play(steps: Sequence[tuple[float, bytes]], wait: float = 200.0) -> Seen:
             bodies.append(body)
             await asyncio.sleep(seconds / 2)
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": answer[:first], "more_body": True})
         if seconds < 90:
             await asyncio.sleep(seconds / 2)
-        await send({"type": "http.response.body", "body": b"answer"})
+        await send({"type": "http.response.body", "body": answer[first:]})
 
     async def main() -> Seen:
         loop = asyncio.get_running_loop()
         config = server_config(app, "127.0.0.1", 0)
         config.load()
         state = ServerState()
-        wire = Wire()
+        wire = Wire(rate)
         connection = wire.protocol = Connection(config, state, {}, loop)
         begun = loop.time()
         connection.connection_made(wire)  # type: ignore[arg-type]
@@ -102,8 +141,8 @@ def play(steps: Sequence[tuple[float, bytes]], wait: float = 200.0) -> Seen:
             if wire.closed_at is None:
                 connection.data_received(data)
         await asyncio.sleep(wait)
-        seen = Seen(wire.written, wire.closed_at and wire.closed_at - begun, bodies, late)
-        wire.close()
+        seen = Seen(wire.written, wire.closed_at and wire.closed_at - begun, wire.lost, bodies, late)
+        wire.abort()
         await asyncio.sleep(1)
         assert not state.tasks
         assert not state.connections
@@ -154,7 +193,7 @@ def test_a_slow_body_is_waited_for() -> None:
 def test_what_follows_a_request_does_not_cut_its_answer(more: bytes) -> None:
     seen = play([(0, SLOW), (1, more)], wait=60)
     assert seen.statuses[0] == 200
-    assert b"answer" in seen.written
+    assert b"wer" in seen.written
 
 
 @pytest.mark.parametrize(
@@ -163,7 +202,7 @@ def test_what_follows_a_request_does_not_cut_its_answer(more: bytes) -> None:
 def test_nonsense_amid_an_answer_ends_it_without_being_mixed_into_it(bad: bytes) -> None:
     seen = play([(0, SLOW), (45, bad)])
     assert seen.statuses == [200]
-    assert b"answer" not in seen.written
+    assert b"wer" not in seen.written
     assert seen.lasted == pytest.approx(45)
 
 
@@ -181,3 +220,27 @@ def test_an_answer_to_a_body_that_nobody_waits_for_gets_no_second_status() -> No
 def test_an_idle_connection_is_kept_for_a_while() -> None:
     seen = play([(0, QUICK), (60, QUICK)], wait=60)
     assert (seen.statuses, seen.lasted) == ([200, 200], None)
+
+
+@pytest.mark.parametrize("close", [b"", b"connection: close\r\n"])
+def test_a_client_that_takes_nothing_of_its_answer_is_cut(close: bytes) -> None:
+    asked = QUICK.replace(b"host: x\r\n", b"host: x\r\n" + close)
+    seen = play([(0, asked)], rate=0, answer=b"x" * 200_000, wait=SEND_SECONDS - 1)
+    assert seen.lost is False
+    seen = play([(0, asked)], rate=0, answer=b"x" * 200_000, wait=SEND_SECONDS + 1)
+    assert seen.lost is True
+
+
+def test_a_client_that_takes_a_small_answer_never_is_cut_with_the_idle_ones() -> None:
+    assert play([(0, QUICK)], rate=0, wait=70).lost is False
+    assert play([(0, QUICK)], rate=0, wait=80).lost is True
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_it_all() -> None:
+    seen = play([(0, QUICK.replace(b"host: x", b"connection: close"))], rate=1000, answer=b"x" * 200_000, wait=199)
+    assert seen.lost is False
+
+
+def test_an_answer_under_way_is_the_exchange_s_to_bound() -> None:
+    seen = play([(0, HEAD % 80 + b"body")], rate=0, answer=b"x" * 200_000, first=100_000, wait=110)
+    assert (seen.lost, seen.statuses) == (False, [200])
