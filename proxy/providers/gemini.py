@@ -16,7 +16,7 @@ from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
 from proxy.providers.errors import ErrorFound, classify, retry_after, told_in_answer, words
-from proxy.providers.gemini_answer import Reading, malformed
+from proxy.providers.gemini_answer import Reading, malformed, objects
 from proxy.providers.gemini_request import build
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, Chunk, Json, Usage
@@ -138,16 +138,14 @@ def read_error(inner: Json) -> GoogleError:
     number = inner.get("code")
     found = GoogleError(code=str(inner.get("status") or number or ""), type="", message=str(inner.get("message") or ""))
     found.status = number if type(number) is int else None
-    for detail in inner.get("details") or ():
-        if type(detail) is not dict:
-            continue
+    for detail in objects(inner.get("details")):
         if type(detail.get("reason")) is str:
             found["type"] = detail["reason"]
         if type(detail.get("retryDelay")) is str and (match := _DURATION.fullmatch(detail["retryDelay"])):
             found.wait = float(match[1])
-        fields = detail.get("fieldViolations")
-        if type(fields) is list and fields and type(fields[0]) is dict and type(fields[0].get("field")) is str:
-            found.param = found.param or fields[0]["field"]
+        for one in objects(detail.get("fieldViolations")):
+            if found.param is None and type(one.get("field")) is str:
+                found.param = one["field"]
     return found
 
 

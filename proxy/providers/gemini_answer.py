@@ -32,6 +32,11 @@ _FAULT = {
 _UNSET = {None, "", 0, "FINISH_REASON_UNSPECIFIED"}
 
 
+def objects(value: object) -> list[Json]:
+    """The objects of an array; none where it is something else."""
+    return [one for one in value if type(one) is dict] if type(value) is list else []
+
+
 def malformed(what: str) -> UpstreamError:
     return UpstreamError(Kind.MALFORMED, "decoder", what, status=200)
 
@@ -139,8 +144,11 @@ class Reading:
             one.grounding.append(candidate["groundingMetadata"])
         if type(candidate.get("citationMetadata")) is dict:
             one.citations.append(candidate["citationMetadata"])
-        if candidate.get("finishReason") not in _UNSET:
-            one.reason = candidate["finishReason"]
+        reason = candidate.get("finishReason")
+        if type(reason) not in (str, int):
+            reason = None if reason is None else "OTHER"
+        if reason not in _UNSET:
+            one.reason = reason
 
     def _part(self, part: Json, one: _Candidate, index: int) -> None:
         signature = part.get("thoughtSignature")
@@ -220,12 +228,10 @@ def _usage(counts: dict[str, int]) -> Usage | None:
 
 
 def _logprobs(result: Json) -> list[Json]:
-    chosen = [entry for entry in result.get("chosenCandidates") or () if type(entry) is dict]
-    tops = result.get("topCandidates") or ()
+    tops = objects(result.get("topCandidates"))
     entries = []
-    for at, entry in enumerate(chosen):
-        top = tops[at].get("candidates") if at < len(tops) and type(tops[at]) is dict else None
-        others = [_logprob(other) for other in top or () if type(other) is dict]
+    for at, entry in enumerate(objects(result.get("chosenCandidates"))):
+        others = [_logprob(other) for other in objects(tops[at].get("candidates"))] if at < len(tops) else []
         entries.append({**_logprob(entry), "top_logprobs": others})
     return entries
 
@@ -245,22 +251,25 @@ def url_citations(text: str, grounding: list[Json], citations: list[Json]) -> li
     raw = text.encode()
     found: dict[tuple[int, int, str], Json] = {}
     for told in grounding:
-        chunks = [_source(chunk) for chunk in told.get("groundingChunks") or ()]
+        chunks = told.get("groundingChunks")
+        sources = [_source(chunk) for chunk in chunks] if type(chunks) is list else []
         cited: set[int] = set()
-        for support in told.get("groundingSupports") or ():
-            start, end = _span(raw, text, support.get("segment") or {})
-            for number in support.get("groundingChunkIndices") or ():
-                if type(number) is int and 0 <= number < len(chunks) and (source := chunks[number]) is not None:
+        for support in objects(told.get("groundingSupports")):
+            start, end = _span(raw, text, support.get("segment"))
+            numbers = support.get("groundingChunkIndices")
+            for number in numbers if type(numbers) is list else ():
+                if type(number) is int and 0 <= number < len(sources) and (source := sources[number]) is not None:
                     cited.add(number)
                     found.setdefault((start, end, source[0]), _citation(start, end, *source))
-        for number, source in enumerate(chunks):
+        for number, source in enumerate(sources):
             if number not in cited and source is not None:
                 found.setdefault((0, 0, source[0]), _citation(0, 0, *source))
     for told in citations:
-        for one in told.get("citationSources") or told.get("citations") or ():
-            if type(one) is dict and one.get("uri"):
+        for one in objects(told.get("citationSources") or told.get("citations")):
+            if one.get("uri"):
                 start, end = _span(raw, text, one)
-                found.setdefault((start, end, one["uri"]), _citation(start, end, one["uri"], one.get("title") or ""))
+                url, title = str(one["uri"]), str(one.get("title") or "")
+                found.setdefault((start, end, url), _citation(start, end, url, title))
     return list(found.values())
 
 
@@ -272,8 +281,10 @@ def _source(chunk: object) -> tuple[str, str] | None:
     return None
 
 
-def _span(raw: bytes, text: str, segment: Json) -> tuple[int, int]:
+def _span(raw: bytes, text: str, segment: object) -> tuple[int, int]:
     """Characters of the text, from a segment; where its bytes are not its own text, that text is looked for."""
+    if type(segment) is not dict:
+        return 0, 0
     start, end = segment.get("startIndex") or 0, segment.get("endIndex") or 0
     if type(start) is not int or type(end) is not int or not 0 <= start <= end:
         return 0, 0

@@ -169,7 +169,7 @@ class _Contents:
                 raise Refusal(400, f"`{where}.{kind}` must be a string.", param=f"{where}.{kind}", code="invalid_type")
             return {"text": text} if text else None
         inner = part.get(kind) if type(kind) is str else None
-        if kind in ("image_url", "video_url"):
+        if kind in ("image_url", "video_url", "document_url"):
             if type(inner) is dict and inner.get("detail") not in (None, "auto"):
                 self.dropped.add("detail")
             url = inner.get("url") if type(inner) is dict else inner

@@ -14,6 +14,7 @@ import orjson
 
 from proxy.errors import Refusal
 from proxy.providers.base import Built, Endpoint
+from proxy.providers.gemini_answer import objects
 from proxy.providers.gemini_contents import contents
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
@@ -190,8 +191,8 @@ class _Request:
 
     def _declared(self, where: str, tool: Json) -> Json:
         function = tool.get("function")
-        if tool.get("type") != "function" or type(function) is not dict or type(function.get("name")) is not str:
-            kind = tool.get("type")
+        kind = tool.get("type", "function")
+        if kind != "function" or type(function) is not dict or type(function.get("name")) is not str:
             if kind == "function":
                 raise Refusal(400, f"`{where}.function` must be an object with a name.", param=f"{where}.function")
             raise self._refusal(f"{where}.type", f"takes only tools of type 'function', not {kind!r}")
@@ -212,8 +213,9 @@ class _Request:
                 raise Refusal(400, message, param="tool_choice", code="invalid_value")
             return {"mode": mode}
         if choice.get("type") == "allowed_tools":
-            allowed = choice.get("allowed_tools") or choice
-            names = [_named(one) for one in allowed.get("tools") or ()]
+            allowed = choice.get("allowed_tools")
+            allowed = allowed if type(allowed) is dict else choice
+            names = [_named(one) for one in objects(allowed.get("tools"))]
             # Names may be given only where the model must call, or where its calls are checked.
             mode = "ANY" if allowed.get("mode") == "required" else "VALIDATED"
         else:
