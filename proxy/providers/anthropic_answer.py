@@ -111,7 +111,8 @@ class _Reading:
         block = self._blocks[index] = _Block(kind, self._length)
         if kind == "text":
             self._text(block, given.get("text"))
-            block.citations += [one for one in given.get("citations") or () if type(one) is dict]
+            cited = given.get("citations")
+            block.citations += [one for one in cited if type(one) is dict] if type(cited) is list else []
         elif kind == "thinking":
             self._thought(block, given.get("thinking"))
             block.signature = _string(given.get("signature"))

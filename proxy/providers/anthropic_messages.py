@@ -112,7 +112,11 @@ class Turns:
             blocks.append({"type": "text", "text": message["refusal"]})
         if type(message.get("audio")) is dict:
             raise self._refusal(f"{where}.audio", "has no audio of earlier answers")
-        for at, call in enumerate(message.get("tool_calls") or ()):
+        calls = message.get("tool_calls") or []
+        if type(calls) is not list:
+            where = f"{where}.tool_calls"
+            raise Refusal(400, f"`{where}` must be an array.", param=where, code="invalid_type")
+        for at, call in enumerate(calls):
             blocks.append(self._call(call, f"{where}.tool_calls[{at}]"))
         legacy = message.get("function_call")
         if type(legacy) is dict:
@@ -156,6 +160,8 @@ class Turns:
 
     def _part(self, part: Any, where: str) -> Json | None:
         kind = part.get("type") if type(part) is dict else None
+        if type(kind) is not str:
+            kind = None
         if kind in ("text", "refusal"):
             text = part.get(kind)
             if type(text) is not str:
@@ -252,7 +258,7 @@ def thinking_blocks(details: object) -> list[Json]:
         if entry.get("type") == "reasoning.encrypted" and entry.get("data"):
             blocks.append({"type": "redacted_thinking", "data": entry["data"]})
         elif entry.get("type") == "reasoning.text":
-            text += entry.get("text") or ""
+            text += entry["text"] if type(entry.get("text")) is str else ""
             if entry.get("signature"):
                 blocks.append({"type": "thinking", "thinking": text, "signature": entry["signature"]})
                 text = ""

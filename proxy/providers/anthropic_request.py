@@ -63,18 +63,19 @@ def answer_tool(given: Json, known: Model) -> str | None:
 
 
 def _form(given: Json, known: Model) -> tuple[str, Any]:
-    """How the answer's form is asked for, and the schema: `text`, `object`, `format`, `tool` or `words`."""
-    wanted = given.get("response_format") or {}
-    kind = wanted.get("type")
-    if kind in (None, "text"):
+    """How the answer's form is asked for, and the schema: `text`, `object`, `format`, `tool`, `words` or `unknown`."""
+    wanted = given.get("response_format")
+    if wanted is None:
         return "text", None
-    described = wanted.get("json_schema")
+    kind = wanted.get("type") if type(wanted) is dict else None
+    described = wanted.get("json_schema") if kind == "json_schema" else None
     schema = described.get("schema") if type(described) is dict else None
-    if kind == "json_object" or (kind == "json_schema" and type(described) is dict and schema is None):
+    if kind == "text":
+        return "text", None
+    if kind == "json_object" or (type(described) is dict and schema is None):
         return "object", None
-    if kind != "json_schema" or type(schema) is not dict:
-        message = "`response_format` must be of type text, json_object or json_schema, the last with a schema."
-        raise Refusal(400, message, param="response_format", code="invalid_value")
+    if type(schema) is not dict:
+        return "unknown", None
     if known.schema:
         try:
             return "format", narrowed(schema)
@@ -162,7 +163,9 @@ class _Request:
             if "input_schema" in tool or _OWN_TOOL.search(str(tool.get("type"))):
                 return tool
             raise self._refusal(where, f"has no tools of type {tool.get('type')!r}")
-        made: Json = {"name": function.get("name"), "input_schema": _schema(function.get("parameters"))}
+        if type(function.get("name")) is not str:
+            raise Refusal(400, f"`{where}.function.name` must be a string.", param=f"{where}.function.name")
+        made: Json = {"name": function["name"], "input_schema": _schema(function.get("parameters"))}
         if function.get("description"):
             made["description"] = function["description"]
         if function.get("strict") is True:
@@ -199,7 +202,9 @@ class _Request:
         raise Refusal(400, message, param="tool_choice", code="invalid_value")
 
     def _allowed(self, allowed: Json, tools: list[Json]) -> Json:
-        names = {_function(one).get("name") or one.get("name") for one in allowed.get("tools") or ()}
+        listed = allowed.get("tools") if type(allowed) is dict else None
+        named = [one for one in listed if type(one) is dict] if type(listed) is list else []
+        names = [_function(one).get("name") or one.get("name") for one in named]
         tools[:] = [tool for tool in tools if tool.get("name") in names]
         if not tools:
             message = "`tool_choice.allowed_tools` names none of the `tools`."
@@ -211,6 +216,9 @@ class _Request:
     def _answer_form(self) -> None:
         form, schema = _form(self.given, self.model)
         name = answer_tool(self.given, self.model)
+        if form == "unknown":
+            message = "`response_format` must be of type text, json_object or json_schema, the last with a schema."
+            raise Refusal(400, message, param="response_format", code="invalid_value")
         if form == "format":
             self._config()["format"] = {"type": "json_schema", "schema": schema}
         elif name is not None:
@@ -348,8 +356,8 @@ class _Request:
             self.dropped.append("service_tier")
 
 
-def _function(tool: Json) -> Json:
-    function = tool.get("function")
+def _function(tool: object) -> Json:
+    function = tool.get("function") if isinstance(tool, dict) else None
     return function if type(function) is dict else {}
 
 
@@ -366,6 +374,6 @@ def _web_search(options: Json) -> Json:
     tool: Json = {"type": "web_search_20250305", "name": "web_search"}
     place = options.get("user_location")
     if type(place) is dict:
-        place = place.get("approximate") or place
+        place = place["approximate"] if type(place.get("approximate")) is dict else place
         tool["user_location"] = {**place, "type": "approximate"}
     return tool
