@@ -50,9 +50,10 @@ async def _resolved(loop: asyncio.AbstractEventLoop, host: str, port: int) -> li
 
 
 async def _one(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    sock = socket.socket(address.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await loop.sock_connect(sock, address.sockaddr)
     except BaseException:
         sock.close()

@@ -139,8 +139,9 @@ class Http1Connection(asyncio.Protocol):
                 self.transport.write(wire)
                 if not self._writing:
                     self.sent_ns = perf_counter_ns()
-                self._waiter = self.pool.loop.create_future()
-                await self._waiter
+                if not self.headed:
+                    self._waiter = self.pool.loop.create_future()
+                    await self._waiter
         except BaseException:
             self.drop()
             raise
@@ -181,7 +182,7 @@ class Http1Connection(asyncio.Protocol):
 
     def discard(self) -> None:
         """Close a connection that will not be used after all; nothing if it serves a reply or was given back."""
-        if self.lent and not self.headed:
+        if self.lent and not self._asked:
             self.drop()
 
     def settle(self) -> None:
@@ -228,8 +229,10 @@ class Http1Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=1, low=0)  # asyncio's TLS compares with >=, where 0 would flap
 
     def data_received(self, data: bytes) -> None:
-        if not self._asked or self.closed:
-            self.drop()  # nobody asked (a server about to close may send a 408): not to be taken for an answer
+        if self.closed or (self.used and not self._asked):
+            # A server about to close may send a 408: not to be taken for the answer to the next request. On a new
+            # connection there is no mistaking it: a server that is full may refuse before it has read anything.
+            self.drop()
             return
         self.last_ns = perf_counter_ns()
         headed = self.headed

@@ -132,11 +132,16 @@ class Pool:
         plain = connection.transport
         if self._tls is None:
             self._tls = tls.resuming(self.owner.trust())
+        if connection.closed or connection.last_ns:
+            # Plain bytes before the handshake must never pass for an answer that came through it.
+            raise ConnectionResetError("TLS failed: the server closed or spoke before the handshake")
         try:
             secure = await self.loop.start_tls(plain, connection, self._tls, server_hostname=self.origin.host)
-        except BaseException:
+        except BaseException as error:
             plain.abort()
             connection.connection_lost(None)  # a handshake that fails does not tell the protocol
+            if isinstance(error, ConnectionError):
+                raise ConnectionResetError("TLS failed: connection lost in the handshake") from None
             raise
         if secure is None or connection.closed:  # not every loop raises when the peer leaves in the handshake
             raise ConnectionResetError("TLS failed: connection lost in the handshake")

@@ -100,7 +100,8 @@ def play(
 
     async def main() -> None:
         before = sockets()
-        async with ByteServer(scripts, tls=tls) as server:
+        # pytest's own timeout cannot interrupt uvloop
+        async with asyncio.timeout(100), ByteServer(scripts, tls=tls) as server:
             transport = way.transport(**options)
             try:
                 await act(Rig(transport, server, Origin("https" if tls else "http", host, server.port)))

@@ -15,7 +15,7 @@ from proxy.errors import TransportError
 from proxy.transport.base import Origin, Reply, UpstreamRequest
 from proxy.transport.pool import Http1Transport
 from tests.transport.byteserver import Peer, answers, once
-from tests.transport.rig import NATIVE, OK, WAYS, Rig, Way, every_way, native_ways, play, whole
+from tests.transport.rig import NATIVE, OK, WAYS, Rig, Way, every_way, native_ways, play, until, whole
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
@@ -179,7 +179,7 @@ def test_closed_before_the_request(way: Way) -> None:
     async def act(rig: Rig) -> None:
         connection = await rig.transport.connect(rig.origin)
         await rig.server.quiet()
-        await asyncio.sleep(0.01)
+        await until(lambda: connection.closed)
         with pytest.raises(TransportError) as caught:
             await connection.send(UpstreamRequest(rig.head, b"{}"))
         assert (caught.value.kind, caught.value.sent, caught.value.answered) == (Kind.CONNECT, False, False)
@@ -251,6 +251,30 @@ def test_an_early_answer_is_read(way: Way) -> None:
         assert rig.server.connections == 2
 
     play(way, [refuse, answers(OK)], act)
+
+
+@native_ways
+@pytest.mark.parametrize("used", [True, False])
+def test_an_answer_before_the_question(way: Way, used: bool) -> None:
+    """A server that is full refuses a new connection before it reads anything, and closes."""
+
+    async def refuse(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 503 Full\r\ncontent-length: 4\r\n\r\nfull")
+
+    async def act(rig: Rig) -> None:
+        connection = await rig.transport.connect(rig.origin)
+        await rig.server.quiet()
+        await until(lambda: connection.closed)
+        if used:
+            reply = await connection.send(UpstreamRequest(rig.head, b"{}"))
+            assert (reply.status, await whole(reply)) == (503, b"full")
+            assert reply.sent_ns == reply.first_byte_ns
+            reply.release()
+        else:
+            connection.discard()
+        _clean(rig)
+
+    play(way, refuse, act)
 
 
 @native_ways

@@ -80,11 +80,11 @@ def _cancel_everywhere(warm: bool) -> Callable[[Rig], Awaitable[None]]:
 
 @every_way
 def test_many_cancelled_together(way: Way) -> None:
-    """A pool of four, forty callers, all of them cancelled at once: nothing is stuck afterwards."""
+    """A pool of four, many callers, every other cancelled at once: the rest are served, nothing is stuck."""
 
     async def act(rig: Rig) -> None:
         for rounds in range(0, ROUNDS, 4):
-            tasks = [asyncio.create_task(_request(rig)) for _ in range(40)]
+            tasks = [asyncio.create_task(_request(rig)) for _ in range(40 if way.native else 8)]
             for _ in range(rounds):
                 await asyncio.sleep(0)
             for task in tasks[::2]:

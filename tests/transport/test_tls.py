@@ -15,8 +15,10 @@ import trustme
 from policies.verdict import Kind
 from proxy.errors import TransportError
 from proxy.transport import tls
+from proxy.transport.http1 import Http1Connection
+from proxy.transport.pool import Pool
 from tests.transport.byteserver import Peer, answers, once
-from tests.transport.rig import OK, Rig, Way, every_way, native_ways, play, whole
+from tests.transport.rig import OK, Rig, Way, every_way, native_ways, play, until, whole
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,29 @@ def test_a_server_without_tls(way: Way) -> None:
 
 
 @native_ways
+def test_plain_bytes_before_the_handshake(way: Way) -> None:
+    """Somebody on the way puts an answer in front of the handshake: it must never pass for the server's."""
+
+    async def inject(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")
+        await peer.gone()
+
+    async def slowly(self: Pool, connection: Http1Connection) -> None:
+        await until(lambda: connection.last_ns > 0)
+        await secure(self, connection)
+
+    async def act(rig: Rig) -> None:
+        rig.origin = rig.origin._replace(scheme="https")
+        await _refused(rig, "TLS failed: the server closed or spoke")
+        assert rig.pool.taken == 0
+
+    secure = Pool._secure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pool, "_secure", slowly)
+        play(way, inject, act)
+
+
+@native_ways
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
 def test_sessions_are_used_again(way: Way, version: ssl.TLSVersion, authority: trustme.CA, ca_file: str) -> None:
     reused: list[bool] = []
@@ -127,7 +152,7 @@ def test_sessions_are_used_again(way: Way, version: ssl.TLSVersion, authority: t
 @every_way
 def test_old_versions_are_refused(way: Way, authority: trustme.CA, ca_file: str) -> None:
     async def act(rig: Rig) -> None:
-        await _refused(rig, "TLS failed|reset|Reset")  # the server may be gone before its alert was read
+        await _refused(rig, "TLS failed|Connection reset")  # the server may be gone before its alert was read
 
     context = server(authority)
     context.set_ciphers("ALL:@SECLEVEL=0")
