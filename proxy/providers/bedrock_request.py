@@ -98,6 +98,16 @@ def _form(given: Json, name: str) -> tuple[str, Any]:
     return "words", schema
 
 
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "top_k": ((int,), "an integer"),
+    "thinking": ((dict,), "an object"),
+    **dict.fromkeys(("additionalModelRequestFields", "outputConfig", "requestMetadata"), ((dict,), "an object")),
+    "temperature": ((int, float), "a number"),
+    "top_p": ((int, float), "a number"),
+}
+"""What the mapping looks into, and what nobody has checked where it comes from a route's `params`."""
+
+
 class _Request:
     """One request as it is put together. `out` is the body, `dropped` what it could not say."""
 
@@ -128,6 +138,9 @@ class _Request:
 
     def _refuse(self) -> None:
         given = self.given
+        for name, (types, words) in _TYPES.items():
+            if name in given and type(given[name]) not in types:
+                raise Refusal(400, f"`{name}` must be {words}.", param=name, code="invalid_type")
         if (given.get("n") or 1) > 1:
             raise self._refusal("n", "gives one choice")
         if "audio" in given or any(kind != "text" for kind in given.get("modalities") or ()):

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -46,7 +45,7 @@ class Signer:
     def sign(self, method: str, host: str, path: str, body: bytes, at: float) -> list[tuple[bytes, bytes]]:
         """The headers to add to a request. `host` is the value of its Host header, `path` stands as it is sent, with
         its query; `at`: seconds since the epoch, which must be within five minutes of AWS's own clock."""
-        stamp = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
+        stamp = timestamp(at)
         signed = {"host": host, "x-amz-date": stamp}
         if self._identity.token is not None:
             signed["x-amz-security-token"] = self._identity.token
@@ -87,6 +86,21 @@ class Signer:
                 key = _mac(key, part)
             self._key = (day, key)
         return self._key[1]
+
+
+def timestamp(at: float) -> str:
+    """`at` (seconds since the epoch) as AWS writes it, `20150830T123600Z`: arithmetic alone, without a calendar."""
+    days, seconds = divmod(int(at), 86_400)
+    # Days since 1 March of the year 0, in eras of 400 years: the leap day is then the last of its year.
+    era, day = divmod(days + 719_468, 146_097)
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5
+    year += 400 * era + (month >= 10)
+    month += 3 if month < 10 else -9
+    hour, minute = divmod(seconds // 60, 60)
+    return f"{year:04}{month:02}{day + 1:02}T{hour:02}{minute:02}{seconds % 60:02}Z"
 
 
 def _mac(key: bytes, text: str) -> bytes:

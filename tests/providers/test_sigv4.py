@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime
 
-from proxy.providers.sigv4 import Identity, Signer
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.providers.sigv4 import Identity, Signer, timestamp
 
 SUITE = Identity("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 STAMP = "20150830T123600Z"
@@ -52,6 +56,11 @@ def test_a_session_token_is_sent_and_signed() -> None:
     headers = dict(signer.sign("POST", "example.amazonaws.com", "/", b"", AT))
     assert headers[b"x-amz-security-token"] == b"AQoDYXdzEPT"
     assert b"SignedHeaders=host;x-amz-date;x-amz-security-token, " in headers[b"authorization"]
+
+
+@given(st.integers(0, 4_102_444_800))
+def test_the_calendar(at: int) -> None:
+    assert timestamp(at + 0.5) == datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def test_the_key_changes_with_the_day() -> None:
