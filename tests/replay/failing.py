@@ -24,6 +24,7 @@ _QUOTA = re.compile(
     re.IGNORECASE,
 )
 _KEY = re.compile(r"API_KEY_INVALID|API key not valid|invalid_api_key|authentication_error", re.IGNORECASE)
+_MODEL = re.compile(r"invalid_model|model_not_found|DeploymentNotFound")
 _DELAY = re.compile(r'"retryDelay":\s*"([\d.]+)s"')
 
 _BY_STATUS = {
@@ -50,6 +51,8 @@ def kinds(recording: Recording) -> set[Kind]:
         return {Kind.QUOTA}
     if status in (400, 401, 403) and _KEY.search(text):
         return {Kind.AUTH}
+    if status == 400 and _MODEL.search(text):
+        return {Kind.UNKNOWN_MODEL, Kind.BAD_REQUEST}
     if status == 413 and "rate_limit" in text:
         return {Kind.RATE_LIMIT}  # Groq: more tokens at once than the limit of a minute
     if "tool_use_failed" in text:
