@@ -125,6 +125,9 @@ def _check_values(ask: Json, known: Model) -> None:
         raise _wrong("service_tier: Input should be 'auto' or 'standard_only'")
     if set(ask.get("metadata", {})) - {"user_id"}:
         raise _wrong("metadata: Extra inputs are not permitted")
+    system = ask.get("system", "")
+    for at, block in enumerate(system if type(system) is list else ()):
+        _check_block(block, f"system.{at}", "system")
     _check_output(ask.get("output_config", {}), known)
     _check_thinking(ask, known)
 
@@ -195,7 +198,7 @@ def _check_messages(messages: list[Any], known: Model) -> set[str]:
         if type(message) is not dict or set(message) - {"role", "content"}:
             raise _wrong(f"{where}: Input should be a role and its content")
         role, content = message.get("role"), message.get("content")
-        if role not in _PARTS or (role == "system" and not known.system):
+        if type(role) is not str or role not in _PARTS or (role == "system" and not known.system):
             raise _wrong(f"{where}: role {role!r} is not supported on this model")
         if at == 0 and role != "user":
             raise _wrong('messages: first message must use the "user" role')
@@ -242,7 +245,7 @@ def _results(blocks: list[Any], where: str, waiting: set[str]) -> set[str]:
 
 def _check_block(block: Any, where: str, role: str) -> None:
     kind = block.get("type") if type(block) is dict else None
-    if kind not in _PARTS[role]:
+    if type(kind) is not str or kind not in _PARTS[role]:
         raise _wrong(f"{where}: Input tag {kind!r} does not match any of the expected tags for {role}")
     if kind == "text" and (type(block.get("text")) is not str or not block["text"].strip()):
         raise _wrong(f"{where}: text content blocks must contain non-whitespace text")

@@ -16,6 +16,7 @@ from proxy.simulated.answer import Complaint
 from proxy.simulated.anthropic_ask import read_messages, signature
 from proxy.simulated.dialect import Rules
 from proxy.wire.chat import ChatRequest
+from tests.providers.test_anthropic_junk import REQUEST, spoilt
 
 MODELS = (
     "claude-3-haiku-20240307", "claude-3-7-sonnet-latest", "claude-opus-4-1", "claude-sonnet-4-5", "claude-sonnet-4-6",
@@ -132,6 +133,20 @@ def test_every_conversation_is_taken(body: dict[str, Any], name: str) -> None:
     assert all(orjson.dumps(one).decode()[1:-1] in held for one in words)
     calls = sum(len(message.get("tool_calls", ())) for message in body["messages"])
     assert held.count('"type":"tool_use"') == held.count('"type":"tool_result"') == calls
+
+
+def test_junk_is_complained_of() -> None:
+    ask = ChatRequest.parse(orjson.dumps(REQUEST | {"tool_choice": "auto", "stop": ["a"]}))
+    body = orjson.loads(Anthropic().build(ask, Endpoint("anthropic", "https://a", "claude-opus-5")).body)
+    body["messages"][1]["content"][0]["signature"] = signature("h")
+    read_messages(body, Rules())
+    complaints = 0
+    for one in spoilt(body):
+        try:
+            read_messages(one, Rules())
+        except Complaint:
+            complaints += 1
+    assert complaints > 500
 
 
 @pytest.mark.parametrize(
