@@ -157,7 +157,7 @@ class Reading:
         if type(part.get("functionCall")) is dict:
             one.content = True
             self._call(part["functionCall"], signature, one, index)
-        elif type(part.get("inlineData")) is dict:
+        elif type(part.get("inlineData")) is dict and part.get("thought") is not True:
             one.content = True
             scribe.append("images", [_image(part["inlineData"], signature)], index)
         elif type(part.get("text")) is str:
@@ -172,7 +172,8 @@ class Reading:
             one.signature = signature or one.signature
             rest = {key: value for key, value in part.items() if key != "thoughtSignature"}
             if rest:
-                # Code that ran at Google, its results, server-side tools: no calls for the client, but no secret.
+                # Sketches made while thinking, code that ran at Google, its results, server-side tools: neither the
+                # answer nor calls for the client, but nothing to hide.
                 one.content = True
                 scribe.append("google_parts", [rest], index)
 

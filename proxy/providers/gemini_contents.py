@@ -62,6 +62,8 @@ class _Contents:
 
     def message(self, where: str, message: Json) -> None:
         role = message["role"]
+        if "name" in message and role not in ("tool", "function"):
+            self.dropped.add("name")
         if role in ("system", "developer"):
             self.system.extend(self._parts(where, message.get("content")))
         elif role == "user":
@@ -163,6 +165,8 @@ class _Contents:
 
     def _part(self, where: str, part: Any) -> Json | None:
         kind = part.get("type") if type(part) is dict else None
+        if kind is not None and "cache_control" in part:
+            self.dropped.add("cache_control")
         if kind in ("text", "refusal"):
             text = part.get(kind)
             if type(text) is not str:

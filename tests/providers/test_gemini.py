@@ -156,15 +156,17 @@ def test_several_candidates() -> None:
 
 def test_pictures_and_what_ran_at_google() -> None:
     picture = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+    sketch = {"inlineData": {"mimeType": "image/png", "data": "BBBB"}, "thought": True}
     code = {"executableCode": {"language": "PYTHON", "code": "1"}}
     put = both(
-        response({"text": "Here:"}, code), response(picture, {**picture, "thoughtSignature": "s"}, reason="STOP")
+        response({"text": "Here:"}, code, sketch),
+        response(picture, {**picture, "thoughtSignature": "s"}, reason="STOP"),
     )
     message = put["choices"][0]["message"]
     assert [image["image_url"]["url"] for image in message["images"]] == ["data:image/png;base64,AAAA"] * 2
     assert [image["index"] for image in message["images"]] == [0, 1]
     assert message["images"][1]["extra_content"] == {"google": {"thought_signature": "s"}}
-    assert message["google_parts"] == [{**code, "index": 0}]
+    assert message["google_parts"] == [{**code, "index": 0}, {**sketch, "index": 1}]
     assert put["choices"][0]["finish_reason"] == "stop"
     assert "tool_calls" not in message
 

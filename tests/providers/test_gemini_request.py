@@ -306,12 +306,13 @@ def test_what_is_dropped_is_told() -> None:
     strict = {"type": "function", "function": {"name": "f", "strict": True}}
     low = {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}}
     built = build(
-        messages=[{"role": "user", "content": [low]}], tools=[strict], parallel_tool_calls=False, user="u", seed=2**40,
-        metadata={}, logit_bias={"1": 2}, prompt_cache_key="k", verbosity="low", unheard_of=1, store=None,
+        messages=[{"role": "user", "name": "Ann", "content": [{**low, "cache_control": {"type": "ephemeral"}}]}],
+        tools=[strict], parallel_tool_calls=False, user="u", seed=2**40, metadata={}, logit_bias={"1": 2},
+        prompt_cache_key="k", verbosity="low", unheard_of=1, store=None,
     )  # fmt: skip
     assert built.dropped == (
-        "detail", "logit_bias", "metadata", "parallel_tool_calls", "prompt_cache_key", "seed", "strict", "unheard_of",
-        "user", "verbosity",
+        "cache_control", "detail", "logit_bias", "metadata", "name", "parallel_tool_calls", "prompt_cache_key",
+        "seed", "strict", "unheard_of", "user", "verbosity",
     )  # fmt: skip
 
 
