@@ -32,6 +32,8 @@ DISCARD_FACTOR = 8
 
 _JSON = (b"content-type", b"application/json")
 _SSE = (b"content-type", b"text/event-stream; charset=utf-8")
+_CUT = {"type": "cut"}
+"""Ends a connection whose answer cannot be ended: see `proxy.web.cycle`."""
 _BODY_FOLLOWS = {"body_follows": True}
 """A hint to our own server (`web/cycle.py`); others know nothing of it and lose nothing."""
 _FORWARDED = (b"openai-", b"x-ratelimit-")
@@ -90,8 +92,9 @@ class ChatCompletions:
             await self._refuse(run, refusal, send)
         except Gone:
             run.gone()
+            await send(_CUT)
         except asyncio.CancelledError:
-            # While sending: the client left, reads too slowly, or the proxy stops. The server then cuts the connection.
+            # While sending: the client left, takes nothing, or the proxy stops.
             reason = run.deadline.taken()
             if reason is None:
                 raise
@@ -99,6 +102,9 @@ class ChatCompletions:
                 run.fault()
             else:
                 run.gone()
+            if reason != GONE:
+                log.warning("request %s is cut: its client did not take its answer in time", run.exchange.id)
+            await send(_CUT)
         except Exception:
             log.exception("request %s failed by a fault of the proxy", run.exchange.id)
             await self._fault(run, send)
@@ -135,7 +141,8 @@ class ChatCompletions:
         begun = run.exchange.status != 0
         run.fault()
         if begun:
-            raise RuntimeError("the answer was cut by a fault of the proxy")
+            await send(_CUT)
+            return
         refusal = Refusal(500, "The proxy failed; its log tells why.", type="api_error", code="internal_error")
         await self._refuse(run, refusal, send)
 

@@ -2,7 +2,7 @@
 
 Where the application says that the body follows at once (`BODY_FOLLOWS` in the start message), the head waits for its
 first piece, so that a whole answer, or the first event of a stream, leaves in one write. A head is checked once as a
-whole, not header by header. Everything else is uvicorn's.
+whole, not header by header. `CUT` ends what cannot be ended cleanly. Everything else is uvicorn's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 BODY_FOLLOWS = "body_follows"
+CUT = "cut"
+"""A message of this type ends the connection at once, whatever its client has not taken yet."""
 
 _BODILESS = (204, 304)
 
@@ -22,6 +24,10 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         """As ASGI has it. Raises RuntimeError for messages out of order, or a header that would break the head."""
+        if message["type"] == CUT:
+            self.disconnected = True
+            self.transport.abort()
+            return
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -82,6 +82,13 @@ def fds(running: Running) -> int:
     return len(os.listdir(f"/proc/{running.process.pid}/fd"))
 
 
+def memory(running: Running) -> int:
+    """MiB that are resident."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{running.process.pid}/status").read_text())
+    assert found
+    return int(found[1]) // 1024
+
+
 async def in_flight(port: int) -> float:
     metrics = (await get(port, "/metrics")).body.decode()
     found = re.search(r"^weighbridge_inflight_requests (\S+)$", metrics, re.MULTILINE)
@@ -112,8 +119,11 @@ async def warmed_up(proxy: Running, upstream: Simulated) -> int:
 
 
 @contextmanager
-def serving(upstream: Simulated, folder: Path, http: str = "native") -> Iterator[Running]:
-    config = {"providers": {"up": {"base_url": upstream.base_url, "api_key": None, "http": http}}}
+def serving(upstream: Simulated, folder: Path, http: str = "native", downstream: str = "60s") -> Iterator[Running]:
+    config = {
+        "providers": {"up": {"base_url": upstream.base_url, "api_key": None, "http": http}},
+        "defaults": {"timeouts": {"downstream": downstream}},
+    }
     with processes.proxy(config, folder) as running:
         yield running
     log = running.log.read_text()
@@ -215,3 +225,30 @@ def test_every_client_that_leaves_a_silent_upstream_is_told_to_it(fault: str, ht
     assert {(row["outcome"], row["error_kind"]) for row in rows.values()} == {("client_closed", "downstream_closed")}
     assert told["requests"] - 2 == told["cancelled"]
     assert told["cancelled"] > count / 6
+
+
+def test_a_client_that_takes_nothing_of_its_stream_is_cut(tmp_path: Path) -> None:
+    """While it is still there: its connection, its memory and the upstream's connection are given up all the same."""
+    count = 3
+
+    async def main() -> None:
+        async with Simulated(tokens=40_000, seed=1) as upstream, AsyncExitStack() as stack:
+            with serving(upstream, tmp_path, downstream="500ms") as proxy:
+                upstream.change(tokens=3)
+                base = await warmed_up(proxy, upstream)
+                upstream.change(tokens=40_000)
+                before = memory(proxy)
+                lines = [await stack.enter_async_context(line(proxy.port)) for _ in range(count)]
+                for number, one in enumerate(lines):
+                    one.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                    await one.send(request(chat(f"up/sleeper-{number}", stream=True)))
+                async with asyncio.timeout(SETTLED_S):
+                    while proxy.log.read_text().count("did not take its answer") < count:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+                await settled(proxy, upstream, base)
+                assert memory(proxy) - before < 64
+
+    asyncio.run(main())
+    rows = records(tmp_path)
+    assert len(rows) == count
+    assert {(row["outcome"], row["error_kind"]) for row in rows.values()} == {("client_closed", "downstream_closed")}

@@ -339,6 +339,8 @@ def call(
             return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "cut":
+                return
             if slow_reader and sent:
                 await loop.create_future()
             sent.append(message)
