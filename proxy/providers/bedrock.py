@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -92,7 +93,10 @@ class Bedrock:
     def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:
         scribe = Scribe(minted.id, minted.created, to.model, stream=ask.stream)
         signed = CLAUDE_THINKING if is_claude(to.model) else OWN_THINKING
-        answer = Answer(scribe, signed, answer_tool(ask.filled(to.params, to.force), to))
+        tool = None
+        with suppress(Refusal):  # `build` tells the client.
+            tool = answer_tool(ask.filled(to.params, to.force), to)
+        answer = Answer(scribe, signed, tool)
         return StreamDecoder(answer) if ask.stream else BodyDecoder(answer)
 
     def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:

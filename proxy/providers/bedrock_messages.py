@@ -124,7 +124,10 @@ class Turns:
             blocks.append({"text": message["refusal"]})
         if type(message.get("audio")) is dict:
             raise self._refusal(f"{where}.audio", "has no audio of earlier answers")
-        for at, call in enumerate(message.get("tool_calls") or ()):
+        calls = message.get("tool_calls") or []
+        if type(calls) is not list:
+            raise Refusal(400, f"`{where}.tool_calls` must be an array.", param=f"{where}.tool_calls")
+        for at, call in enumerate(calls):
             blocks.append(self._call(call, f"{where}.tool_calls[{at}]"))
         legacy = message.get("function_call")
         if type(legacy) is dict:
@@ -282,7 +285,7 @@ def _thinking(details: object) -> list[Json]:
         if entry.get("type") == "reasoning.encrypted" and format == OWN_THINKING and entry.get("data"):
             blocks.append({"reasoningContent": {"redactedContent": entry["data"]}})
         elif entry.get("type") == "reasoning.text" and format in (OWN_THINKING, CLAUDE_THINKING, None):
-            text += entry.get("text") or ""
+            text += entry["text"] if type(entry.get("text")) is str else ""
             if entry.get("signature"):
                 blocks.append({"reasoningContent": {"reasoningText": {"text": text, "signature": entry["signature"]}}})
                 text = ""

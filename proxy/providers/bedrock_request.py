@@ -165,7 +165,7 @@ class _Request:
             tools.append([{"systemTool": {"name": "nova_grounding"}}])
         choice = given.get("tool_choice") if tools else None
         if type(choice) is dict and choice.get("type") == "allowed_tools":
-            tools, choice = self._allowed(choice.get("allowed_tools") or choice, tools)
+            tools, choice = self._allowed(_mapping(choice, "allowed_tools") or choice, tools)
         if choice == "none":
             tools, choice = [], None
             if self.turns.names:
@@ -215,7 +215,9 @@ class _Request:
         return made
 
     def _allowed(self, allowed: Json, tools: list[list[Json]]) -> tuple[list[list[Json]], str]:
-        names = {_function(one).get("name") or one.get("name") for one in allowed.get("tools") or ()}
+        listed = allowed.get("tools")
+        told = [one for one in listed if type(one) is dict] if type(listed) is list else []
+        names = [_function(one).get("name") or one.get("name") for one in told]
         kept = [blocks for blocks in tools if blocks[0].get("toolSpec", {}).get("name") in names]
         if not kept:
             message = "`tool_choice.allowed_tools` names none of the `tools`."
@@ -324,7 +326,7 @@ class _Request:
                 refused += ["top_p"] if values.get("top_p", 1) < 0.95 else []
             if not known.both and "temperature" in values and "temperature" not in refused:
                 refused.append("top_p")
-        elif self.more.get("reasoningConfig", {}).get("maxReasoningEffort") == "high":
+        elif _mapping(self.more, "reasoningConfig").get("maxReasoningEffort") == "high":
             # Nova at its highest effort takes neither a limit nor sampling parameters.
             refused = ["temperature", "top_p", "top_k"]
             if self.config.pop("maxTokens", None) is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
 from proxy.errors import Refusal
-from proxy.providers.base import Endpoint
+from proxy.providers.base import Endpoint, Minted
 from proxy.providers.bedrock import Bedrock
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
@@ -449,6 +450,10 @@ IMAGE_LINK = {"type": "image_url", "image_url": {"url": "https://a.example/a.png
             },
             "messages[0].content[0].image_url.url",
         ),
+        ({"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "allowed_tools": 5}}, "tool_choice"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "tools": 5}}, "tool_choice"),
+        ({"thinking": 5}, "thinking"),
+        ({"messages": [HELLO, {"role": "assistant", "tool_calls": 5}]}, "messages[1].tool_calls"),
         ({"messages": [HELLO, {"role": "assistant", "tool_calls": [5]}]}, "messages[1].tool_calls[0]"),
     ],
 )
@@ -456,3 +461,74 @@ def test_refusals(more: Json, param: str) -> None:
     with pytest.raises(Refusal) as caught:
         build(**more)
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+RICH: Json = {
+    "model": "chat",
+    "temperature": 0.3,
+    "top_p": 0.9,
+    "stop": ["a"],
+    "max_tokens": 50,
+    "reasoning_effort": "low",
+    "metadata": {"a": "b"},
+    "tools": [WEATHER],
+    "tool_choice": {"type": "function", "function": {"name": "weather"}},
+    "response_format": FORM,
+    "additionalModelRequestFields": {"reasoningConfig": {"maxReasoningEffort": "high"}},
+    "outputConfig": {"effort": "low"},
+    "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "s", "cache_control": {"ttl": "1h"}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": PNG}},
+                {"type": "file", "file": {"file_data": PDF, "filename": "a.pdf"}},
+                {"type": "input_audio", "input_audio": {"data": "eA==", "format": "wav"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": "x",
+            "refusal": "r",
+            "reasoning_details": [
+                {"type": "reasoning.text", "text": "t", "signature": "s", "format": "anthropic-claude-v1"},
+                {"type": "reasoning.encrypted", "data": "eA==", "format": "amazon-bedrock-v1"},
+            ],
+            "tool_calls": [call("a", "{}")],
+            "function_call": {"name": "f", "arguments": "{}"},
+        },
+        {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "z"}]},
+        {"role": "function", "name": "f", "content": "q"},
+    ],
+}
+JUNK: list[Any] = [None, -1, True, "x", [], [5], {}, {"type": []}]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value within."""
+    for key in value if type(value) is dict else range(len(value)) if type(value) is list else ():
+        yield (*path, key)
+        yield from places(value[key], (*path, key))
+
+
+@pytest.mark.parametrize("model", [CLAUDE, OLD, NOVA_2, LLAMA])
+def test_nothing_in_any_place_makes_the_mapping_fall_over(model: str) -> None:
+    to = Endpoint("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", model)
+    refused = built = 0
+    for path in places(RICH):
+        for junk in JUNK:
+            body = orjson.loads(orjson.dumps(RICH))
+            held = body
+            for key in path[:-1]:
+                held = held[key]
+            held[path[-1]] = junk
+            try:
+                ask = ChatRequest.parse(orjson.dumps(body))
+                Bedrock().decoder(ask, to, Minted("chatcmpl-1", 1))
+                Bedrock().build(ask, to)
+            except Refusal:
+                refused += 1
+            else:
+                built += 1
+    assert refused
+    assert built
