@@ -77,9 +77,6 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._at != _BODY:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT and not self._body_begins(data):
-                self._refuse(431, f"The request's headers are larger than {HEAD_LIMIT} bytes.", "headers_too_large")
-                return
         self._idle_since = 0.0
         try:
             self._feed(data)
@@ -89,6 +86,9 @@ class Connection(HttpToolsProtocol):
                 "The request is not valid HTTP/1.1: check its first line, header lines, Content-Length and chunks.",
                 "invalid_http",
             )
+            return
+        if self._head_bytes > HEAD_LIMIT and self._at != _BODY:
+            self._refuse_head()
             return
         if self._at == _BODY:
             self._last = self.loop.time()
@@ -125,10 +125,8 @@ class Connection(HttpToolsProtocol):
                 lines.append(b"%s: %s" % (name, value))
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _body_begins(self, data: bytes) -> bool:
-        """The head may end inside this very piece; then only what stands before its end counts."""
-        end = data.find(b"\r\n\r\n")
-        return end >= 0 and self._head_bytes - (len(data) - end) <= HEAD_LIMIT
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"The request's headers are larger than {HEAD_LIMIT} bytes.", "headers_too_large")
 
     # The parser's side.
 
@@ -139,10 +137,17 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        if self._head_bytes > HEAD_LIMIT and self._head_size() > HEAD_LIMIT:
+            self._refuse_head()
+            raise ValueError("the head is too large")  # so that the parser stops here
         self._at = _BODY
         self._head_bytes = 0
         self._stop_timer()
         self._begin_cycle()
+
+    def _head_size(self) -> int:
+        """Bytes of the head alone: the piece in which it ended may hold a body too."""
+        return len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():

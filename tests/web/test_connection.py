@@ -189,6 +189,20 @@ def test_a_slow_body_is_waited_for() -> None:
     assert (seen.statuses, seen.bodies, seen.lasted) == ([200], [b"body"], None)
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_body_that_comes_with_the_end_of_its_head_is_no_head(cut: int) -> None:
+    head = b"POST /0 HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n"
+    seen = play([(0, head[:-cut]), (0, head[-cut:] + b"x" * 100_000)], wait=1)
+    assert (seen.statuses, seen.bodies) == ([200], [b"x" * 100_000])
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60_000, 70_000])
+def test_a_head_that_is_too_large(cut: int) -> None:
+    raw = b"POST /0 HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 70_000 + b"\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000
+    seen = play([(0, raw[:cut]), (0, raw[cut:])], wait=1)
+    assert (seen.statuses, seen.bodies) == ([431], [])
+
+
 @pytest.mark.parametrize("more", [b"\r\n", b"\r\n\r\n", QUICK[:20]])
 def test_what_follows_a_request_does_not_cut_its_answer(more: bytes) -> None:
     seen = play([(0, SLOW), (1, more)], wait=60)
