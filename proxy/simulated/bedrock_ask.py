@@ -9,7 +9,6 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -42,7 +41,7 @@ _ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _SIGNED = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<id>[^/]+)/(?P<day>\d{8})/(?P<region>[^/]+)/bedrock/aws4_request, "
-    r"SignedHeaders=[a-z0-9;-]+, Signature=[0-9a-f]{64}"
+    r"SignedHeaders=(?P<names>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
 )
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 _BLOCK_TOKENS = 85
@@ -65,16 +64,14 @@ def check_head(request: Request, rules: Rules) -> None:
         return
     match = _SIGNED.fullmatch(told)
     stamp = request.headers.get("x-amz-date", "")
-    if match is None or match["id"] != identity.access_key_id or not re.fullmatch(r"\d{8}T\d{6}Z", stamp):
-        raise Complaint(
-            403, "The security token included in the request is invalid.", code="UnrecognizedClientException"
-        )
-    at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    path = f"/model/{quote(unquote(request.path.split('/')[2]), safe='')}/{request.path.split('/')[-1]}"
-    signed = Signer(identity, match["region"], "bedrock").sign(
-        "POST", request.headers.get("host", ""), path, request.body, at
-    )
-    if dict(signed)[b"authorization"].decode() != told:
+    token = request.headers.get("x-amz-security-token")
+    if match is None or match["id"] != identity.access_key_id or token != identity.token:
+        raise Complaint(403, "The security token in the request is invalid.", code="UnrecognizedClientException")
+    covered = {name: request.headers.get(name, "") for name in match["names"].split(";")}
+    path = "/".join(quote(unquote(part), safe="") for part in request.path.split("/"))
+    signer = Signer(identity, match["region"], "bedrock")
+    right = signer.signature("POST", path, covered, request.body, stamp)[0]
+    if right != match["signature"] or not {"host", "x-amz-date"} <= covered.keys() or stamp[:8] != match["day"]:
         raise Complaint(403, "The request signature we calculated does not match.", code="InvalidSignatureException")
 
 
