@@ -18,6 +18,7 @@ from proxy.providers.azure import Azure
 from proxy.providers.base import Endpoint, Provider
 from proxy.providers.bedrock import Bedrock
 from proxy.providers.catalog import CATALOG
+from proxy.providers.cohere import Cohere
 from proxy.providers.compatible import Compatible
 from proxy.providers.gemini import Gemini, Vertex
 from proxy.providers.mistral import Mistral
@@ -31,6 +32,7 @@ DIALECTS: dict[str, Provider] = {
     "anthropic": Anthropic(),
     "azure": Azure(),
     "gemini": Gemini(),
+    "cohere": Cohere(),
     "mistral": Mistral(),
     "vertex": Vertex(),
     "bedrock": Bedrock(),

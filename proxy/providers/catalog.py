@@ -12,7 +12,7 @@ from typing import NamedTuple
 from proxy.providers import quirks
 from proxy.providers.quirks import Quirks
 
-DIALECTS = ("openai", "anthropic", "azure", "bedrock", "gemini", "mistral", "vertex")
+DIALECTS = ("openai", "anthropic", "azure", "bedrock", "cohere", "gemini", "mistral", "vertex")
 """The dialects that this version speaks."""
 
 
