@@ -53,6 +53,8 @@ def kinds(recording: Recording) -> set[Kind]:
         return {Kind.AUTH}
     if status == 400 and _MODEL.search(text):
         return {Kind.UNKNOWN_MODEL, Kind.BAD_REQUEST}
+    if status == 498 and recording.family == "cohere":
+        return {Kind.CONTENT_FILTER}  # "blocked input or output" there; Groq means a lack of capacity
     if status == 413 and "rate_limit" in text:
         return {Kind.RATE_LIMIT}  # Groq: more tokens at once than the limit of a minute
     if "tool_use_failed" in text:
