@@ -18,6 +18,7 @@ import orjson
 from proxy.simulated.answer import Complaint, digest, plan
 from proxy.simulated.anthropic import Anthropic
 from proxy.simulated.bedrock import Bedrock
+from proxy.simulated.cohere import Cohere
 from proxy.simulated.connection import Connection, Planned
 from proxy.simulated.dialect import Dialect, Request, Rules, error_headers
 from proxy.simulated.faults import FAULTS, Fault, Phase, faults_of, pick
@@ -33,6 +34,7 @@ DIALECTS: dict[str, Callable[[], Dialect]] = {
     "openai": OpenAI,
     "anthropic": Anthropic,
     "bedrock": Bedrock,
+    "cohere": Cohere,
     "gemini": Gemini,
     "vertex": Vertex,
 }
