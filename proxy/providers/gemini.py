@@ -260,6 +260,7 @@ class StreamDecoder(_Decoder):
     def close(self, cut: bool = False) -> list[Chunk]:
         if self.ended:
             return []
+        chunks: list[Chunk] = []
         try:
             rest = self._events.rest()
             if self._array is not None and not cut:
@@ -268,13 +269,15 @@ class StreamDecoder(_Decoder):
                 # The last empty line may be missing; the event itself must be whole.
                 if rest.lstrip().startswith(b"{"):
                     self._alone(rest)
-                self._event(rest.rstrip(b"\r\n") + b"\n\n")
+                chunks = self._event(rest.rstrip(b"\r\n") + b"\n\n")
+            if self.ended:
+                return chunks  # it was the end marker of a gateway before Google
             self._finish(stream=True)
         except UpstreamError:
-            self.pending = self._scribe.take()
+            self.pending = chunks + self._scribe.take()
             raise
         self._scribe.end(self.usage)
-        return self._scribe.take()
+        return chunks + self._scribe.take()
 
     def _gather(self, parts: list[bytes], data: bytes) -> None:
         parts.append(data)

@@ -7,6 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
+from proxy.providers.base import Endpoint, Minted
+from proxy.providers.gemini import Gemini
+from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import CONTENT, DONE, FINISH, META, Usage
 from tests.providers.google import (
     MINTED,
@@ -229,3 +232,19 @@ def test_the_last_event_without_its_empty_line_and_a_marker_of_a_gateway() -> No
     assert chunks[-1].kind == DONE
     assert decoder.ended
     assert decoder.close() == []
+
+
+@pytest.mark.parametrize("ends", [b"", b"\n", b"\r\r"])
+def test_a_last_event_without_its_empty_line_is_not_lost(ends: bytes) -> None:
+    first = b'data: {"candidates":[{"content":{"parts":[{"text":"Par"}],"role":"model"}}]}\n\n'
+    last = b'data: {"candidates":[{"content":{"parts":[{"text":"is."}],"role":"model"},"finishReason":"STOP"}]}'
+    decoder = Gemini().decoder(
+        ChatRequest.parse(b'{"model":"g","messages":[{"role":"user","content":"x"}],"stream":true}'),
+        Endpoint("gemini", "https://g", "g"),
+        Minted("chatcmpl-1", 1),
+    )
+    chunks = [*decoder.feed(first), *decoder.feed(last + ends), *decoder.close()]
+    text = "".join(
+        choice["delta"].get("content") or "" for chunk in chunks if chunk.body for choice in chunk.body["choices"]
+    )
+    assert text == "Paris."
