@@ -69,7 +69,9 @@ def _gate(config: settings.Config) -> Gate:
 def _router(config: settings.Config, transport_for: TransportFor, rng: Random) -> Router:
     routes, aliases = {}, {}
     for name, route in config.routes.items():
-        targets = [made for target in route.targets for made in _targets(config, target, transport_for)]
+        targets = [
+            made for target in route.targets for made in _targets(config, target, transport_for, route.unsupported)
+        ]
         kind = route.policy.kind
         routes[name] = Route(
             name,
@@ -100,7 +102,7 @@ def _router(config: settings.Config, transport_for: TransportFor, rng: Random) -
             context_window=None,
             timeouts=defaults.timeouts,
         )
-        return _targets(config, target, transport_for)
+        return _targets(config, target, transport_for, defaults.unsupported)
 
     return Router(routes, aliases, direct, make_direct, rng)
 
@@ -111,7 +113,9 @@ def _labels(config: settings.Config, target: settings.Target) -> list[str]:
     return [target.label if number == 0 else f"{target.label}#{number + 1}" for number in range(count)]
 
 
-def _targets(config: settings.Config, target: settings.Target, transport_for: TransportFor) -> list[Target]:
+def _targets(
+    config: settings.Config, target: settings.Target, transport_for: TransportFor, unsupported: str
+) -> list[Target]:
     provider = config.providers[target.provider]
     row = CATALOG.get(provider.like or target.provider)
     endpoint = Endpoint(
@@ -139,6 +143,7 @@ def _targets(config: settings.Config, target: settings.Target, transport_for: Tr
             _timeouts(target.timeouts),
             weight=target.weight,
             context_window=target.context_window,
+            unsupported=unsupported,
         )
         for label, credential in zip(_labels(config, target), credentials, strict=True)
     ]

@@ -133,7 +133,9 @@ class Defaults(Section):
     force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
     breaker: Flag = Field(default=True, description="Circuit breakers.")
     hedge: NotYet = Field(default=None, description="A second attempt in parallel.")
-    unsupported: NotYet = Field(default=None, description="What becomes of parameters a target cannot take.")
+    unsupported: Literal["drop", "skip", "strict"] = Field(
+        default="drop", description="What becomes of parameters a target cannot take."
+    )
 
 
 class Target(Section):
@@ -194,7 +196,9 @@ class Route(Section):
     force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
     breaker: Flag = Field(default=True, description="Circuit breakers.")
     hedge: NotYet = Field(default=None, description="A second attempt in parallel.")
-    unsupported: NotYet = Field(default=None, description="What becomes of parameters a target cannot take.")
+    unsupported: Literal["drop", "skip", "strict"] = Field(
+        default="drop", description="What becomes of parameters a target cannot take."
+    )
     capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
 
 

@@ -32,6 +32,7 @@ def _route(defaults: Defaults, route: Route) -> Route:
             "failover_on": _over(defaults.failover_on, route.failover_on),
             "params": _params(defaults.params, route.params),
             "force": _params(defaults.force, route.force),
+            "unsupported": route.unsupported if "unsupported" in route.model_fields_set else defaults.unsupported,
             "breaker": route.breaker if "breaker" in route.model_fields_set else defaults.breaker,
         }
     )

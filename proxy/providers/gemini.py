@@ -19,7 +19,7 @@ from proxy.providers.errors import ErrorFound, classify, retry_after, told_in_an
 from proxy.providers.gemini_answer import Reading, malformed, objects
 from proxy.providers.gemini_request import build
 from proxy.wire.chat import ChatRequest
-from proxy.wire.chunk import COMMENT, CONTENT, Chunk, Json, Usage
+from proxy.wire.chunk import COMMENT, CONTENT, DONE, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
 from proxy.wire.sse import EventSplitter, EventTooLarge, payload
 
@@ -270,7 +270,7 @@ class StreamDecoder(_Decoder):
                 if rest.lstrip().startswith(b"{"):
                     self._alone(rest)
                 chunks = self._event(rest.rstrip(b"\r\n") + b"\n\n")
-            if self.ended:
+            if chunks and chunks[-1].kind == DONE:
                 return chunks  # it was the end marker of a gateway before Google
             self._finish(stream=True)
         except UpstreamError:

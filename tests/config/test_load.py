@@ -406,7 +406,6 @@ def test_notes() -> None:
         f"defaults.hedge: {inactive}",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",
         f"routes.chat.breaker: circuit breakers are {inactive}",
-        f"routes.chat.unsupported: {inactive}",
         f"routes.chat.capture: {inactive}",
         f"keys[0].rpm: {inactive}",
         f"keys[0].tags: {inactive}",
