@@ -20,20 +20,12 @@ from policies.verdict import Kind
 from proxy.errors import TransportError
 from proxy.transport.base import UpstreamRequest
 from proxy.transport.coding import Decoder, decoder_for
+from proxy.transport.limits import HEAD_LIMIT, LINE_LIMIT, LINGER_LIMIT, LINGER_SECONDS, UNREAD_LIMIT
 from proxy.transport.reply import Http1Reply
 from proxy.transport.request import serialise
 
 if TYPE_CHECKING:
     from proxy.transport.pool import Pool
-
-HEAD_LIMIT = 64 << 10
-"""Bytes of status line and headers, interim (1xx) answers included; also of framing without any body."""
-LINE_LIMIT = 16 << 10
-UNREAD_LIMIT = 256 << 10
-"""Bytes that wait to be read before the socket is no longer read from; a read takes them all."""
-LINGER_SECONDS = 1.0
-LINGER_LIMIT = 16 << 10
-"""Bytes after `release` for which a connection is worth waiting for."""
 
 _LENGTH = frozenset((b"content-length", b"transfer-encoding"))
 _CODED = frozenset((b"transfer-encoding", b"content-encoding"))
@@ -241,19 +233,19 @@ class Http1Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._garbled(error.__context__ or error)
             return
-        if not headed and not self._head_fits(data):
-            self.headed = self.ended = False
-            self._fail(Kind.MALFORMED, "the head of the answer is too large")
-        elif self._linger_left >= 0:
-            self._linger(len(data))
+        size = len(data)
+        if not headed:
+            self._head_size += size
+            if (not self.headed or self._head_size > LINE_LIMIT) and not self._head_fits(data):
+                self.headed = self.ended = False
+                self._fail(Kind.MALFORMED, "the head of the answer is too large")
+                return
+        if self._linger_left >= 0:
+            self._linger(size)
         elif self.headed:
             if not self.ended:
-                self._bound_body(len(data))
-            waiter = self._waiter
-            if waiter is not None:
-                self._waiter = None
-                if not waiter.done():
-                    waiter.set_result(None)
+                self._bound_body(size)
+            self._wake()
 
     def pause_writing(self) -> None:
         self._writing = True
@@ -309,11 +301,8 @@ class Http1Connection(asyncio.Protocol):
     # What follows from what came.
 
     def _head_fits(self, data: bytes) -> bool:
-        """Bounds the head, whole or still under way; cheap where it came in one small packet."""
-        self._head_size += len(data)
+        """Bounds the head, whole or still under way."""
         if self.headed:
-            if self._head_size <= LINE_LIMIT:
-                return True
             sizes = [len(name) + len(value) + 4 for name, value in self.headers]
             return sum(sizes) <= HEAD_LIMIT and max(sizes, default=0) <= LINE_LIMIT
         end = data.rfind(b"\n")
@@ -393,6 +382,9 @@ class Http1Connection(asyncio.Protocol):
             self.error = error
         if not (self.lent and self.used and not self.first_ns):
             self._free()
+        self._wake()
+
+    def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None

@@ -24,7 +24,7 @@ from proxy.errors import TransportError
 from proxy.transport import tls
 from proxy.transport.base import Headers, Origin, UpstreamRequest
 from proxy.transport.coding import CodingError, Decoder, decoder_for
-from proxy.transport.http1 import HEAD_LIMIT, LINE_LIMIT, LINGER_LIMIT, LINGER_SECONDS
+from proxy.transport.limits import HEAD_LIMIT, LINE_LIMIT, LINGER_LIMIT, LINGER_SECONDS
 from proxy.transport.reasons import not_connected
 from proxy.transport.request import check_target, checked
 

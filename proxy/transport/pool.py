@@ -44,9 +44,8 @@ class Pool:
 
     def pop(self) -> Http1Connection | None:
         """The kept connection that was used last, if it is not too old."""
-        if not self.idle:
-            return None
-        self.expire(perf_counter_ns() - self.owner.idle_ns)
+        if self.idle and self.idle[0].last_ns <= (before_ns := perf_counter_ns() - self.owner.idle_ns):
+            self.expire(before_ns)
         if not self.idle:
             return None
         connection = self.idle.pop()
@@ -161,7 +160,8 @@ class Pool:
         self.idle.append(connection)
         if len(self.idle) > self.owner.idle_limit:
             self.idle[0].drop()
-        self.owner.watch(self.loop)
+        if self.owner.timer is None:
+            self.owner.watch(self.loop)
 
     def freed(self, connection: Http1Connection) -> None:
         """The connection is gone."""
@@ -214,7 +214,7 @@ class Http1Transport:
         self._ca_file = ca_file
         self._trust: ssl.SSLContext | None = None
         self._pools: dict[Origin, Pool] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def idle(self, origin: Origin) -> Http1Connection | None:
         pool = self._pools.get(origin)
@@ -234,9 +234,9 @@ class Http1Transport:
     async def aclose(self) -> None:
         """Closes everything, also what is in use, and waits until the sockets are gone."""
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         for pool in self._pools.values():
             pool.refuse()
         for connection in list(self.sockets):
@@ -252,13 +252,12 @@ class Http1Transport:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Something is idle now: see to its age in a while."""
-        if self._timer is None:
-            self._timer = loop.call_later(self.idle_ns / 2e9, self._sweep, loop)
+        self.timer = loop.call_later(self.idle_ns / 2e9, self._sweep, loop)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
+        self.timer = None
         before_ns = perf_counter_ns() - self.idle_ns
         for pool in self._pools.values():
             pool.expire(before_ns)
-            if pool.idle:
-                self.watch(loop)
+        if any(pool.idle for pool in self._pools.values()):
+            self.watch(loop)

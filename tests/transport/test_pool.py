@@ -170,7 +170,7 @@ def test_old_connections_are_closed_by_the_way(way: Way) -> None:
     async def act(rig: Rig) -> None:
         await rig.answer()
         await rig.server.quiet()
-        await until(lambda: rig.transport._timer is None)
+        await until(lambda: rig.transport.timer is None)
         assert rig.pool.taken == 0
 
     play(way, answers(OK), act, idle_seconds=0.02)
