@@ -82,6 +82,10 @@ def fds(running: Running) -> int:
     return len(os.listdir(f"/proc/{running.process.pid}/fd"))
 
 
+def models_asked_of(upstream: Simulated) -> set[Any]:
+    return {one.json["model"] for one in upstream.requests if isinstance(one.json, dict)}
+
+
 def memory(running: Running) -> int:
     """MiB that are resident."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{running.process.pid}/status").read_text())
@@ -157,7 +161,7 @@ def test_a_thousand_clients_leave_at_random(tmp_path: Path) -> None:
                 await settled(proxy, upstream, base)
                 stats = upstream.stats
                 assert stats.requests == stats.answered + stats.cancelled
-                assert stats.cancelled > CLIENTS / 4
+                assert stats.cancelled > CLIENTS / 8
             counts.update(requests=stats.requests - 2, answered=stats.answered - 2, cancelled=stats.cancelled)
             return done
 
@@ -178,7 +182,7 @@ def test_a_thousand_clients_leave_at_random(tmp_path: Path) -> None:
         if name.startswith("?"):
             assert (row["outcome"], row["error_kind"]) == ("client_closed", "downstream_closed")
     closed = [row for row in rows.values() if row["outcome"] == "client_closed"]
-    assert len(closed) > CLIENTS / 2
+    assert len(closed) > CLIENTS / 4
     assert len(rows) - len(closed) <= counts["answered"]
     attempts = processes.rows(tmp_path, "SELECT * FROM v_attempts WHERE model != 'warm'")
     assert counts["requests"] <= len(attempts) <= CLIENTS - len(in_body)
@@ -208,9 +212,14 @@ def test_every_client_that_leaves_a_silent_upstream_is_told_to_it(fault: str, ht
                 upstream.faults = (fault,)  # type: ignore[assignment]  (text is read)
 
                 async def one(number: int) -> None:
+                    name = f"leaver-{number}"
                     async with line(proxy.port) as here:
-                        await here.send(request(chat(f"up/leaver-{number}", stream=number % 2 == 0)))
-                        await asyncio.sleep(rng.uniform(0.05, 0.3))
+                        await here.send(request(chat(f"up/{name}", stream=number % 2 == 0)))
+                        if number % 4 < 2:
+                            async with asyncio.timeout(SETTLED_S):
+                                while name not in models_asked_of(upstream):  # noqa: ASYNC110
+                                    await asyncio.sleep(0.02)
+                        await asyncio.sleep(rng.uniform(0, 0.2))
                         if number % 3:
                             here.reset()
 
@@ -224,7 +233,7 @@ def test_every_client_that_leaves_a_silent_upstream_is_told_to_it(fault: str, ht
     assert len(rows) == count
     assert {(row["outcome"], row["error_kind"]) for row in rows.values()} == {("client_closed", "downstream_closed")}
     assert told["requests"] - 2 == told["cancelled"]
-    assert told["cancelled"] > count / 6
+    assert told["cancelled"] >= count / 2
 
 
 def test_a_client_that_takes_nothing_of_its_stream_is_cut(tmp_path: Path) -> None:
