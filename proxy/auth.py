@@ -47,8 +47,9 @@ class Gate:
         self._loopback = loopback
 
     def client(self, headers: Headers) -> Key | None:
-        """The key that a request carries; None where no keys are configured. Raises `Refusal` (401)."""
+        """The key that a request carries; None where no keys are configured. Raises `Refusal` (401, 403)."""
         if not self._keys:
+            _not_from_elsewhere(headers)
             return None
         given = header(headers, b"authorization")
         if given[:7].lower() == b"bearer ":
@@ -87,6 +88,18 @@ class Gate:
         """Raises `Refusal` unless the caller may scrape."""
         if not self._metrics_open:
             self.admin(headers)
+
+
+def _not_from_elsewhere(headers: Headers) -> None:
+    """Without keys, any web page open on this machine could spend money here: browsers say where a page is from."""
+    origin = header(headers, b"origin")
+    if origin and not _names_local_host(origin.partition(b"://")[2]):
+        raise Refusal(
+            403,
+            "A web page from another site may not use this proxy without a key. Configure `keys`.",
+            type="permission_error",
+            code="foreign_origin",
+        )
 
 
 def _names_local_host(host: bytes) -> bool:

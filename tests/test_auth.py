@@ -37,6 +37,19 @@ def test_without_keys_everybody_may_call() -> None:
     assert gate().may_go_direct(None)
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "x"])
+def test_without_keys_a_web_page_from_elsewhere_may_not(origin: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        gate().client([(b"origin", origin.encode())])
+    assert caught.value.status == 403
+    assert gate(APP).client([(b"origin", origin.encode()), *bearer("Bearer sk-app")]) is APP
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:8080"])
+def test_without_keys_a_local_web_page_may(origin: str) -> None:
+    assert gate().client([(b"origin", origin.encode())]) is None
+
+
 @pytest.mark.parametrize("text", ["Bearer sk-app", "bearer sk-app", "Bearer  sk-app "])
 def test_a_known_key(text: str) -> None:
     assert gate(APP, OPS).client(bearer(text)) is APP

@@ -86,6 +86,8 @@ def serve(config: Config, args: argparse.Namespace) -> int:
         )
         return 2
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load anew
+
     async def main() -> None:
         app = App(config)
         loop = asyncio.get_running_loop()
