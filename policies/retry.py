@@ -64,6 +64,11 @@ class Tries:
         """Targets not tried yet that the limit per request still leaves room for."""
         return min(self._counts.count(0), self._limits.per_request - self._total)
 
+    def may_replay(self, target: int) -> bool:
+        """Whether the limits leave room for two tries at `target`: a request that is sent again counts twice."""
+        limits = self._limits
+        return self._counts[target] + 2 <= limits.per_target and self._total + 2 <= limits.per_request
+
     def begun(self, target: int, tries: int = 1) -> None:
         """`tries` went to `target`: 2 where the transport had to send again on a new connection."""
         self._counts[target] += tries

@@ -49,6 +49,7 @@ class Try:
         "_decoder",
         "_due_ns",
         "_failed",
+        "_replay",
         "_reply",
         "_stall_ns",
         "ask",
@@ -64,6 +65,7 @@ class Try:
         clock: Clock,
         deadline: Deadline,
         minted: Minted,
+        replay: bool = True,
     ) -> None:
         self.target = target
         self.ask = ask
@@ -72,6 +74,7 @@ class Try:
         self._deadline = deadline
         self._decoder: Decoder = target.provider.decoder(ask, target.endpoint, minted)
         self._connection: Connection | None = None
+        self._replay = replay
         self._reply: Reply | None = None
         self._due_ns = 0
         self._stall_ns = target.timeouts.stall
@@ -168,7 +171,7 @@ class Try:
         if target.sign is not None:
             host = authority(target.origin).decode()
             extra = (*extra, *target.sign(head.method, host, head.path, built.body, self._clock.wall()))
-        self._reply = reply = await connection.send(UpstreamRequest(head, built.body, extra))
+        self._reply = reply = await connection.send(UpstreamRequest(head, built.body, extra, self._replay))
         marks = attempt.marks
         marks.sent = reply.sent_ns
         marks.first_byte = marks.headers = reply.first_byte_ns

@@ -92,7 +92,9 @@ class Run:
         while True:
             now = engine.clock.now() if exchange.attempts else received
             attempt = self._begin_attempt(plan.targets[place], now, wait_ns)
-            one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted())
+            limits = plan.route.limits
+            replay = min(limits.per_target, limits.per_request) >= 2 if tries is None else tries.may_replay(place)
+            one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted(), replay)
             left = len(plan.targets) if tries is None else max(1, tries.fresh)
             try:
                 chunks = await one.open(_first(plan.targets[place], ask, self.deadline.remaining(now) // left))

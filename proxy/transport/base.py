@@ -45,6 +45,8 @@ class UpstreamRequest(NamedTuple):
     body: bytes
     extra: Headers = ()
     """Headers of this one call (say `traceparent`)."""
+    replay: bool = True
+    """It may be sent again if a kept connection dies unanswered."""
 
 
 class Reply(Protocol):

@@ -139,8 +139,9 @@ class Http1Connection(asyncio.Protocol):
             raise
         if self.headed:
             return Http1Reply(self, self._decoder)
-        if self.yield_slot():
+        if request.replay and self.yield_slot():
             return await self._replay(request)
+        self._free()
         raise self.error or self._broken("it had been given up")
 
     async def _replay(self, request: UpstreamRequest) -> Http1Reply:

@@ -21,6 +21,8 @@ from proxy.transport.http1 import Http1Connection
 from proxy.transport.reasons import not_connected
 from proxy.transport.request import authority
 
+_CLOSING_ROUNDS = 10_000
+
 
 class Pool:
     """`taken` slots of `limit` are connections, open or being opened."""
@@ -128,17 +130,18 @@ class Pool:
 
     async def _secure(self, connection: Http1Connection) -> None:
         """TLS in a step of its own: a cancelled `create_connection(ssl=...)` leaves the plain transport open."""
-        plain = connection.transport
         if self._tls is None:
             self._tls = tls.resuming(self.owner.trust())
         if connection.closed or connection.last_ns:
             # Plain bytes before the handshake must never pass for an answer that came through it.
             raise ConnectionResetError("TLS failed: the server closed or spoke before the handshake")
         try:
-            secure = await self.loop.start_tls(plain, connection, self._tls, server_hostname=self.origin.host)
+            secure = await self.loop.start_tls(
+                connection.transport, connection, self._tls, server_hostname=self.origin.host
+            )
         except BaseException as error:
-            plain.abort()
-            connection.connection_lost(None)  # a handshake that fails does not tell the protocol
+            connection.drop()
+            connection.connection_lost(None)  # asyncio does not tell it of a handshake that was cancelled
             if isinstance(error, ConnectionError):
                 raise ConnectionResetError("TLS failed: connection lost in the handshake") from None
             raise
@@ -241,7 +244,9 @@ class Http1Transport:
             pool.refuse()
         for connection in list(self.sockets):
             connection.drop()
-        while self.sockets:  # noqa: ASYNC110  (they are gone after a round or two of the loop)
+        for _ in range(_CLOSING_ROUNDS):  # they are gone after a round or two; a fault here must not hold up the end
+            if not self.sockets:
+                break
             await asyncio.sleep(0)
 
     def trust(self) -> ssl.SSLContext:

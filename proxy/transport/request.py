@@ -49,7 +49,7 @@ def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def serialise(request: UpstreamRequest, host: bytes) -> bytes:
     """Head and body in one piece, so that they leave in one write. Raises ValueError as `checked` does."""
-    head, body, extra = request
+    head, body, extra, _ = request
     if head.line is None or head.wire is None:
         check_target(head)
         head.wire = _lines(head.headers)

@@ -104,3 +104,14 @@ def test_pauses_grow_and_are_drawn_from_nothing_up() -> None:
         assert step is not None
         drawn.append(step.delay)
     assert 0.0 <= min(drawn) < 0.01 < 0.09 < max(drawn) <= 0.1
+
+
+def test_a_request_may_be_sent_again_only_where_the_limits_leave_room_for_it() -> None:
+    tries = Tries([None, None], Limits(2, 4), FailoverOn())
+    assert tries.may_replay(0)
+    tries.begun(0)
+    assert not tries.may_replay(0)
+    assert tries.may_replay(1)
+    tries.begun(1, 2)
+    assert not tries.may_replay(0)
+    assert not Tries([None], Limits(1, 4), FailoverOn()).may_replay(0)
