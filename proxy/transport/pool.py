@@ -122,9 +122,10 @@ class Pool:
             if scheme == "https":
                 await self._secure(connection)
         except BaseException:
+            if connection in self.owner.sockets:
+                connection.drop()
+                connection.connection_lost(None)  # no loop tells it of every connect or handshake that was cancelled
             sock.close()
-            connection.drop()
-            self.lost(connection)  # uvloop, cancelled after `connection_made`, never calls `connection_lost`
             raise
         return connection
 
@@ -139,12 +140,8 @@ class Pool:
             secure = await self.loop.start_tls(
                 connection.transport, connection, self._tls, server_hostname=self.origin.host
             )
-        except BaseException as error:
-            connection.drop()
-            connection.connection_lost(None)  # asyncio does not tell it of a handshake that was cancelled
-            if isinstance(error, ConnectionError):
-                raise ConnectionResetError("TLS failed: connection lost in the handshake") from None
-            raise
+        except ConnectionError:
+            raise ConnectionResetError("TLS failed: connection lost in the handshake") from None
         if secure is None or connection.closed:  # not every loop raises when the peer leaves in the handshake
             raise ConnectionResetError("TLS failed: connection lost in the handshake")
         connection.secured(secure)

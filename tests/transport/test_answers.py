@@ -7,6 +7,7 @@ import gzip
 import random
 import zlib
 from itertools import pairwise
+from time import perf_counter_ns
 from typing import NamedTuple
 
 import pytest
@@ -221,3 +222,48 @@ def test_a_large_answer_flows_through(way: Way, coding: bytes) -> None:
         reply.release()
 
     play(way, answers(_coded(coding, body)), act)
+
+
+@native_ways
+def test_sent_means_all_of_it(way: Way) -> None:
+    """The time at which the last byte left, not the first."""
+
+    async def script(peer: Peer) -> None:
+        await gate.wait()
+        opened.append(perf_counter_ns())
+        await peer.request()
+        await peer.send(OK)
+        await peer.gone()
+
+    async def act(rig: Rig) -> None:
+        nonlocal gate
+        gate = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, gate.set)
+        reply = await rig.ask(b"x" * (30 << 20))
+        assert opened[0] < reply.sent_ns < reply.first_byte_ns
+        reply.abort()
+
+    gate: asyncio.Event = None  # type: ignore[assignment]
+    opened: list[int] = []
+    play(way, script, act)
+
+
+@native_ways
+def test_an_interim_answer_is_not_the_first_byte(way: Way) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await until(lambda: any(one._head_size for one in rigs[0].transport.sockets))
+        between.append(perf_counter_ns())
+        await peer.send(OK)
+        await peer.gone()
+
+    async def act(rig: Rig) -> None:
+        rigs.append(rig)
+        reply = await rig.ask()
+        assert reply.first_byte_ns > between[0]
+        reply.abort()
+
+    rigs: list[Rig] = []
+    between: list[int] = []
+    play(way, script, act)

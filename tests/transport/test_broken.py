@@ -42,10 +42,12 @@ NO_HTTP = {
     "unknown content coding": Broken(HEAD + b"content-encoding: br\r\ncontent-length: 2\r\n\r\nok"),
     "two content codings": Broken(HEAD + b"content-encoding: gzip, gzip\r\ncontent-length: 2\r\n\r\nok"),
     "switching protocols": Broken(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"),
+    "switching without a word": Broken(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK),
     "status below 100": Broken(b"HTTP/1.1 099 What\r\ncontent-length: 0\r\n\r\n"),
     "space before the colon": Broken(HEAD + b"a : b\r\ncontent-length: 0\r\n\r\n"),
     "control character": Broken(HEAD + b"a: b\0c\r\ncontent-length: 0\r\n\r\n"),
     "a long line": Broken(HEAD + b"a: " + b"x" * (16 << 10) + b"\r\ncontent-length: 0\r\n\r\n"),
+    "a long line, unfinished": Broken(HEAD + b"a: " + b"x" * (20 << 10), both=False),
     "many lines": Broken(HEAD + b"a: bcdefghijkl\r\n" * 5000 + b"content-length: 0\r\n\r\n"),
     "a line without end": Broken(HEAD + b"a: " + b"x" * (200 << 10)),
     "lines without end": Broken(HEAD + b"a: bcdefghijkl\r\n" * 20_000),
@@ -251,6 +253,26 @@ def test_an_early_answer_is_read(way: Way) -> None:
         assert rig.server.connections == 2
 
     play(way, [refuse, answers(OK)], act)
+
+
+@native_ways
+def test_a_connection_with_half_a_request_in_it_is_not_kept(way: Way) -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge")
+        await gate.wait()
+
+    async def act(rig: Rig) -> None:
+        nonlocal gate
+        gate = asyncio.Event()
+        reply = await rig.ask(b"x" * (30 << 20))
+        assert await whole(reply) == b"large"
+        assert reply.complete
+        reply.release()
+        _clean(rig)
+        gate.set()
+
+    gate: asyncio.Event = None  # type: ignore[assignment]
+    play(way, refuse, act)
 
 
 @native_ways

@@ -100,18 +100,31 @@ def test_a_silent_first_address_is_overtaken(way: Way, monkeypatch: pytest.Monke
     play(way, answers(OK), act)
 
 
-@native_ways
-def test_two_that_connect_together(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first wins, the other is closed."""
+def test_two_that_connect_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preferred one wins, the other is closed."""
 
-    async def act(rig: Rig) -> None:
-        address = ("127.0.0.1", rig.server.port)
-        _resolve_to(monkeypatch, address, address, address)
-        assert (await rig.answer())[1] == b"ok"
-        assert rig.pool.taken == 1
+    async def one(*_: object) -> socket.socket:
+        sock = socket.socket()
+        made.append(sock)
+        if len(made) == 2:
+            both.set()
+        await both.wait()
+        return sock
 
+    async def main() -> None:
+        nonlocal both
+        both = asyncio.Event()
+        won = await dial.connected("x.test", 80)
+        assert won is made[0]
+        assert made[1].fileno() == -1
+        won.close()
+
+    both: asyncio.Event = None  # type: ignore[assignment]
+    made: list[socket.socket] = []
     monkeypatch.setattr(dial, "ATTEMPT_DELAY", 0)
-    play(way, answers(OK), act)
+    monkeypatch.setattr(dial, "_one", one)
+    _resolve_to(monkeypatch, ("a", 1), ("b", 1))
+    asyncio.run(main())
 
 
 def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

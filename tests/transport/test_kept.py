@@ -76,6 +76,21 @@ def test_a_replay_is_not_replayed(way: Way) -> None:
 
 
 @native_ways
+def test_no_replay_where_the_caller_forbids_it(way: Way) -> None:
+    async def act(rig: Rig) -> None:
+        await rig.answer()
+        connection = rig.transport.idle(rig.origin)
+        with pytest.raises(TransportError) as caught:
+            await connection.send(UpstreamRequest(rig.head, b"{}", replay=False))
+        error = caught.value
+        assert (error.kind, error.sent, error.answered, error.replayed) == (Kind.CONNECT, True, False, False)
+        assert (rig.server.connections, len(rig.server.requests)) == (1, 2)
+        assert rig.pool.taken == 0
+
+    play(way, [_dies_on_second("close"), answers(OK)], act, limit=1)
+
+
+@native_ways
 @pytest.mark.parametrize("raw", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["one byte", "interim"])
 def test_no_replay_once_a_byte_has_come(way: Way, raw: bytes) -> None:
     async def act(rig: Rig) -> None:
@@ -141,9 +156,12 @@ def test_the_last_chunk_comes_after_release(way: Way, released: str) -> None:
             end.set()
             assert (await reply.read())[0] == b""
         reply.release()
+        timers = [one._linger_timer for one in rig.transport.sockets] if way.native else []
         end.set()
         if way.native:
             await until(lambda: rig.pool.idle)
+            assert all(timer.cancelled() for timer in timers if timer is not None)
+            assert (timers == [None]) is (released == "after the end")
         else:
             await until(lambda: not rig.transport._tasks)
         assert (await rig.answer())[1] == b"[DONE]"

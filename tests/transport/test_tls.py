@@ -104,6 +104,31 @@ def test_a_server_without_tls(way: Way) -> None:
 
 
 @native_ways
+def test_a_handshake_nobody_answers(way: Way) -> None:
+    """Cancelled in the middle of it, the connection is closed at once."""
+
+    async def silent(peer: Peer) -> None:
+        hello.append(await peer.gone())
+
+    async def act(rig: Rig) -> None:
+        rig.origin = rig.origin._replace(scheme="https")
+        task = asyncio.create_task(rig.ask())
+        await until(lambda: rig.server.connections == 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await rig.server.quiet()
+        await until(lambda: not rig.transport.sockets)
+        assert rig.pool.taken == 0
+        assert hello[0].startswith(b"\x16\x03\x01")
+
+    hello: list[bytes] = []
+    play(way, silent, act)
+
+
+@native_ways
 def test_plain_bytes_before_the_handshake(way: Way) -> None:
     """Somebody on the way puts an answer in front of the handshake: it must never pass for the server's."""
 
