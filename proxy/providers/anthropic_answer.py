@@ -14,13 +14,11 @@ import orjson
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.anthropic_messages import THINKING_FORMAT
+from proxy.providers.base import ANSWER_LIMIT
 from proxy.providers.errors import error_in, told_in_answer
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
 from proxy.wire.sse import EventSplitter, EventTooLarge, payload
-
-ANSWER_LIMIT = 64 * 1024 * 1024
-"""Bytes of one answer that is not streamed."""
 
 _STOPS = {
     "end_turn": "stop",

@@ -14,6 +14,9 @@ from proxy.providers.quirks import PLAIN, Quirks
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Chunk, Usage
 
+ANSWER_LIMIT = 64 * 1024 * 1024
+"""Bytes of one answer that is not streamed."""
+
 Headers = Sequence[tuple[bytes, bytes]]
 Sign = Callable[[str, str, str, bytes, float], Headers]
 """Method, the value of Host, path with query, body, and the time in seconds since the epoch: the headers to add."""

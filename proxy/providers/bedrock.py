@@ -17,7 +17,7 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import Refusal, UpstreamError
-from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
 from proxy.providers.bedrock_answer import Answer, malformed
 from proxy.providers.bedrock_messages import CLAUDE_THINKING, OWN_THINKING
 from proxy.providers.bedrock_request import answer_tool, body_of, is_claude
@@ -27,9 +27,6 @@ from proxy.providers.sigv4 import Identity, Signer
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
-
-ANSWER_LIMIT = 64 * 1024 * 1024
-"""Bytes of one answer that is not streamed."""
 
 _KINDS = {
     "throttlingexception": Kind.RATE_LIMIT,

@@ -12,10 +12,10 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
 from proxy.providers.cohere_request import build
 from proxy.providers.errors import error_in, told_in_answer
-from proxy.providers.openai import ANSWER_LIMIT, OpenAI
+from proxy.providers.openai import OpenAI
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe

@@ -14,7 +14,7 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
 from proxy.providers.errors import ErrorFound, classify, retry_after, told_in_answer, words
 from proxy.providers.gemini_answer import Reading, malformed, objects
 from proxy.providers.gemini_request import build
@@ -22,9 +22,6 @@ from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
 from proxy.wire.sse import EventSplitter, EventTooLarge, payload
-
-ANSWER_LIMIT = 64 * 1024 * 1024
-"""Bytes of one answer that is not a stream of events."""
 
 _BAD_KEY = {"API_KEY_INVALID", "API_KEY_EXPIRED", "ACCESS_TOKEN_EXPIRED", "CREDENTIALS_MISSING"}
 _CREDIT = re.compile(r"spend(ing)? (cap|limit)|credits? (are|is|has|have been) depleted|prepay|billing account", re.I)

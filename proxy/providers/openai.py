@@ -11,14 +11,11 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
 from proxy.providers.errors import classify, error_in, is_error, retry_after, told_in_answer, words
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage, usage_of
 from proxy.wire.sse import EventSplitter, EventTooLarge, event_name, payload
-
-ANSWER_LIMIT = 64 * 1024 * 1024
-"""Bytes of one answer that is not streamed."""
 
 
 class OpenAI:
