@@ -15,6 +15,7 @@ from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers
 from proxy.providers.errors import classify, error_in, is_error, retry_after, told_in_answer, words
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage, usage_of
+from proxy.wire.render import END
 from proxy.wire.sse import EventSplitter, EventTooLarge, event_name, payload
 
 
@@ -108,7 +109,7 @@ class StreamDecoder:
             if len(self._finished) < self._n or self._seen - self._finished:
                 raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without a finish reason", status=200)
             self.ended = True
-            chunks.append(Chunk(DONE, b"data: [DONE]\n\n"))
+            chunks.append(Chunk(DONE, END))
         return chunks
 
     def _careful(self, event: bytes) -> Chunk:

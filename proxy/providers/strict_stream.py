@@ -14,6 +14,7 @@ from proxy.providers.citations import citations_of
 from proxy.providers.errors import error_in, is_error, told_in_answer
 from proxy.providers.strict_calls import MEMBERS, Call, failed, is_whole, own_id, owner
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage
+from proxy.wire.render import END
 from proxy.wire.sse import EventSplitter, EventTooLarge, event_name, payload
 
 
@@ -230,7 +231,7 @@ class StrictStream:
             self.usage = counted[0]
             self._write(USAGE, [], {}, counted[1])
         self.ended = True
-        self._out.append(Chunk(DONE, b"data: [DONE]\n\n"))
+        self._out.append(Chunk(DONE, END))
 
     def _last(self, one: _Choice, reason: str) -> Json:
         one.calls = [call for call in one.calls if call.told or is_whole(call)]

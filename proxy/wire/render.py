@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
-from proxy.wire.chunk import DONE, USAGE, Chunk
+from proxy.wire.chunk import USAGE, Chunk
 
 END = b"data: [DONE]\n\n"
 
@@ -43,7 +43,3 @@ def without_usage(chunk: Chunk) -> bytes:
             if spelling in raw:
                 return raw.replace(spelling, b"", 1)
     return b"data: %s\n\n" % orjson.dumps({key: value for key, value in body.items() if key != "usage"})
-
-
-def last_is_end(chunks: Sequence[Chunk]) -> bool:
-    return bool(chunks) and chunks[-1].kind == DONE

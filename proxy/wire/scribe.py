@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from proxy.wire.chunk import CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage
+from proxy.wire.render import END
 
 FINISH_REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
 
@@ -142,7 +143,7 @@ class Scribe:
         if self.stream:
             if usage is not None:
                 self._write(USAGE, [], {**usage_object(usage), **(more or {})})
-            self._out.append(Chunk(DONE, b"data: [DONE]\n\n"))
+            self._out.append(Chunk(DONE, END))
 
     def take(self) -> list[Chunk]:
         """The chunks written since the last call."""
