@@ -33,9 +33,10 @@ def is_not_text(details: ErrorDetails) -> bool:
     return isinstance(details.get("ctx", {}).get("error"), NotText) or details["type"] == "string_type"
 
 
-def problem(details: ErrorDetails, tree: Tree) -> Problem:
+def problem(details: ErrorDetails, tree: Tree, root: type[BaseModel] = Config) -> Problem:
+    """`root`: the model that the whole file is read as."""
     loc = [part for part in details["loc"] if part != "[key]"]
-    message, hint = _words(details, loc)
+    message, hint = _words(details, loc, root)
     if loc[:1] == ["providers"] and loc[2:] == ["api_key"] and "is not set" in message:
         hint = f"{hint}, or write api_key: null if it needs none"
     where = tree.where(loc)
@@ -44,13 +45,13 @@ def problem(details: ErrorDetails, tree: Tree) -> Problem:
     return Problem(where, path_text(loc), message, hint)
 
 
-def _words(details: ErrorDetails, loc: Sequence[str | int]) -> tuple[str, str | None]:
+def _words(details: ErrorDetails, loc: Sequence[str | int], root: type[BaseModel]) -> tuple[str, str | None]:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     wrong = context.get("error")
     if isinstance(wrong, Wrong):
         return wrong.message, wrong.hint
     if kind == "extra_forbidden":
-        settings = settings_at(loc[:-1])
+        settings = settings_at(loc[:-1], root)
         return "unknown setting", did_you_mean(str(loc[-1]), settings) or f"known: {', '.join(settings)}"
     if kind == "missing":
         if loc[:1] == ["providers"] and loc[2:] == ["base_url"]:
@@ -77,9 +78,9 @@ def _wrapped(kind: str, value: object) -> str | None:
     return None
 
 
-def settings_at(loc: Sequence[str | int]) -> list[str]:
+def settings_at(loc: Sequence[str | int], root: type[BaseModel] = Config) -> list[str]:
     """The settings that may stand at a place of the config; none where anything may."""
-    kind: Any = Config
+    kind: Any = root
     for part in loc:
         kind = _plain(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -56,6 +56,18 @@ def _size(value: object, info: ValidationInfo) -> int:
     return values.size(value)
 
 
+def _share(value: object, info: ValidationInfo) -> float:
+    if info.context is None and isinstance(value, float):
+        return value
+    return values.percentage(value)
+
+
+def _money(value: object, info: ValidationInfo) -> float:
+    if info.context is None and isinstance(value, float):
+        return value
+    return values.money(value)
+
+
 def _not_empty(value: int) -> int:
     if value <= 0:
         raise Wrong("should be more than 0")
@@ -178,6 +190,12 @@ _SIZE_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["512K
 Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
 Limit = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(_size), AfterValidator(_not_empty), _SIZE_SCHEMA]
+Share = Annotated[
+    float, BeforeValidator(_share), WithJsonSchema({"type": ["string", "number"], "examples": ["5%", 0.05]})
+]
+"""From 0 to 1."""
+Money = Annotated[float, BeforeValidator(_money), WithJsonSchema({"type": ["string", "number"], "examples": ["5 USD"]})]
+"""US dollars."""
 Params = Annotated[
     dict[Annotated[str, AfterValidator(_parameter)], Annotated[Any, AfterValidator(_json)]], BeforeValidator(_nothing)
 ]

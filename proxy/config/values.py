@@ -23,6 +23,7 @@ _BYTES = {
     "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _PERCENT = re.compile(rf"({_NUMBER}) ?%")
+_MONEY = re.compile(rf"(?:USD ?|\$ ?)?({_NUMBER})(?: ?USD)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_LIMIT = 64 * 1024
 
@@ -91,6 +92,20 @@ def percentage(value: object) -> float:
     if not 0 <= share <= 1 or math.isnan(share):
         raise Wrong(f"a percentage lies between 0% and 100% (0 and 1): {value!r}")
     return share
+
+
+def money(value: object) -> float:
+    """US dollars, 0 or more. `5 USD`, `$5`, `0.25`; a bare number is dollars, since nothing else is meant anywhere."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        amount = float(value)
+    elif isinstance(value, str) and (match := _MONEY.fullmatch(value.strip())):
+        amount = float(match[1])
+    else:
+        shown = repr(value[:40]) if isinstance(value, str) else kind_of(value)
+        raise Wrong(f"should be an amount such as 5 USD, not {shown}")
+    if not 0 <= amount < math.inf:
+        raise Wrong(f"an amount of money is 0 or more: {value!r}")
+    return amount
 
 
 class Secret:

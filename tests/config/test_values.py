@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from proxy.config import KeyDigest, Provider, Secret, Timeouts
 from proxy.config.problems import Wrong
-from proxy.config.values import duration, percentage, resolve_secret, size
+from proxy.config.values import duration, money, percentage, resolve_secret, size
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,19 @@ def test_no_percentages(text: object) -> None:
 class Holder(BaseModel):
     secret: Secret
     digest: KeyDigest
+
+
+@pytest.mark.parametrize(
+    ("text", "dollars"), [("5 USD", 5), ("$5", 5), ("0.25", 0.25), ("USD 3.5", 3.5), (0, 0), (2.5, 2.5), ("0 USD", 0)]
+)
+def test_money(text: object, dollars: float) -> None:
+    assert money(text) == pytest.approx(dollars)
+
+
+@pytest.mark.parametrize("text", ["5 EUR", "five", "-1", "", "1e3 USD", -1, True, None, float("nan"), float("inf")])
+def test_no_money(text: object) -> None:
+    with pytest.raises(Wrong):
+        money(text)
 
 
 def test_a_secret_shows_itself_only_when_asked() -> None:
