@@ -239,6 +239,4 @@ def ranking(
     winners = drawn == top
     wins = (winners / winners.sum(axis=1, keepdims=True)).mean(axis=0)
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [
-        Ranked(Estimate(float(whole[i]), float(low[i]), float(high[i]), n), float(wins[i])) for i in range(count)
-    ]
+    return [Ranked(Estimate(float(whole[i]), float(low[i]), float(high[i]), n), float(wins[i])) for i in range(count)]
