@@ -12,7 +12,7 @@ from proxy import config as settings
 from proxy.assemble import front, target_names
 from proxy.auth import Gate
 from proxy.clock import RealClock
-from proxy.endpoints import ChatCompletions, Receive, Scope, Send
+from proxy.endpoints import DOORS, Doors, Receive, Scope, Send
 from proxy.engine import Engine
 from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
@@ -39,7 +39,7 @@ class App:
         self.store = StoreSink.open(config.storage) if config.storage is not None else None
         self.bus = Bus({"prometheus": self.metrics, **({"store": self.store} if self.store is not None else {})})
         self.engine = Engine(RealClock(), self.bus, self._rng)
-        self.chat = ChatCompletions(self.engine, self._front)
+        self.doors = Doors(self.engine, self._front)
         self._lag = LoopLag()
         self.metrics.watch(
             inflight=lambda: len(self.engine.running), losses=self.bus.losses, store=self.store, lag=self._lag.take
@@ -48,8 +48,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if scope["path"] == "/v1/chat/completions" and scope["method"] == "POST":
-                await self.chat(scope, receive, send)
+            if scope["path"] in DOORS and scope["method"] == "POST":
+                await self.doors(scope, receive, send)
             else:
                 await self._site(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -65,7 +65,7 @@ class App:
 
     @property
     def draining(self) -> bool:
-        return self.chat.draining
+        return self.doors.draining
 
     def degraded(self) -> list[str]:
         """What does not work as it should, in words; serving goes on."""
@@ -77,7 +77,7 @@ class App:
     def load(self, config: settings.Config) -> None:
         """Serve a new config from the next request on; running ones keep the old."""
         self._front = front(config, self._transports.for_provider, self._rng)
-        self.chat.front = self._front
+        self.doors.front = self._front
         self.metrics.allow(*target_names(config))
         self.config = config
 
@@ -88,7 +88,7 @@ class App:
         """
         if self.draining:
             seconds = 0.0
-        self.chat.draining = True
+        self.doors.draining = True
         until = time.monotonic() + seconds
         while self.engine.running and time.monotonic() < until:  # noqa: ASYNC110  (an event would tax every request)
             await asyncio.sleep(0.02)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import orjson
 
 from policies.verdict import VERDICTS, Kind
 from proxy.clock import Clock, Deadline
 from proxy.errors import Refusal, TransportError, UpstreamError
-from proxy.providers.base import Decoder, Minted
+from proxy.providers.base import Decoder, Minted, Speaker
 from proxy.record import Attempt, Gaps
 from proxy.transport.base import Connection, Headers, Reply, UpstreamRequest
 from proxy.transport.request import authority
 from proxy.upstreams import Target
-from proxy.wire.chat import ChatRequest
-from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk
+from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Usage
 from proxy.wire.render import error_object
+from proxy.wire.request import Request, Writer
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an upstream's error that are read; the rest says nothing more."""
@@ -49,18 +50,20 @@ class Try:
         "_decoder",
         "_due_ns",
         "_failed",
+        "_minted",
         "_replay",
         "_reply",
         "_stall_ns",
         "ask",
         "attempt",
         "target",
+        "writer",
     )
 
     def __init__(
         self,
         target: Target,
-        ask: ChatRequest,
+        ask: Request,
         attempt: Attempt,
         clock: Clock,
         deadline: Deadline,
@@ -72,7 +75,10 @@ class Try:
         self.attempt = attempt
         self._clock = clock
         self._deadline = deadline
-        self._decoder: Decoder = target.provider.decoder(ask, target.endpoint, minted)
+        self._minted = minted
+        self._decoder: Decoder = _UNREAD
+        self.writer: Writer | None = None
+        """Puts the answer into the client's form; None where it has that already."""
         self._connection: Connection | None = None
         self._replay = replay
         self._reply: Reply | None = None
@@ -153,8 +159,15 @@ class Try:
             self._fail(UpstreamError(kind, "downstream", detail))
 
     async def _open(self, first_ns: int) -> list[Chunk]:
-        target, attempt, deadline, stream = self.target, self.attempt, self._deadline, self.ask.stream
-        built = target.provider.build(self.ask, target.endpoint)
+        target, attempt, deadline, ask = self.target, self.attempt, self._deadline, self.ask
+        stream = ask.stream
+        native = target.speaker(ask.operation)
+        self.writer = ask.writer(native is not None, self._minted.id)
+        speaker: Speaker[Any] = native or target.provider
+        if native is None:
+            ask = ask.as_chat()
+        self._decoder = speaker.decoder(ask, target.endpoint, self._minted)
+        built = speaker.build(ask, target.endpoint)
         if built.dropped and target.unsupported != DROP:
             raise _not_dropped(built.dropped, target)
         attempt.request_bytes = len(built.body)
@@ -167,7 +180,7 @@ class Try:
             now = self._clock.now()
         self._connection = connection
         deadline.limit("first", now + first_ns)
-        head, extra = target.head(stream), built.headers
+        head, extra = target.head(ask.operation, stream), built.headers
         if target.sign is not None:
             host = authority(target.origin).decode()
             extra = (*extra, *target.sign(head.method, host, head.path, built.body, self._clock.wall()))
@@ -211,7 +224,8 @@ class Try:
                 raise UpstreamError(Kind.MALFORMED, "decoder", "a stream without content", status=200)
             held.extend([chunk for chunk in chunks if chunk.kind != COMMENT])
             size += sum([len(chunk.raw) for chunk in chunks if chunk.kind != COMMENT])
-            if size > HELD_LIMIT:
+            # Some forms begin by repeating the request, twice over.
+            if size > HELD_LIMIT + 4 * self.attempt.request_bytes:
                 raise UpstreamError(Kind.MALFORMED, "decoder", "too many events without content", status=200)
 
     async def _next(self) -> list[Chunk]:
@@ -326,6 +340,25 @@ class Try:
         attempt.usage = decoder.usage
         if decoder.usage is not None:
             attempt.usage_source = "provider"
+
+
+class _Unread:
+    """The decoder of a request that was never sent."""
+
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    ended = False
+    pending: list[Chunk] = []  # noqa: RUF012  (nothing is ever put in)
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        return []
+
+    def close(self, cut: bool = False) -> list[Chunk]:
+        return []
+
+
+_UNREAD = _Unread()
 
 
 def _unsupported(refusal: Refusal, kind: Kind = Kind.UNSUPPORTED) -> UpstreamError:

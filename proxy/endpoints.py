@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
-
-import orjson
+from typing import Any, NamedTuple
 
 from proxy.attempt import DRAIN, GONE, Gone
 from proxy.auth import Gate, header
@@ -19,7 +17,8 @@ from proxy.errors import Refusal
 from proxy.failure import shutting_down
 from proxy.router import Router
 from proxy.wire.chat import ChatRequest
-from proxy.wire.render import error_object
+from proxy.wire.render import OPENAI, Form
+from proxy.wire.request import Headers, Request
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +49,22 @@ class Front:
         self.body_limit = body_limit
 
 
-class ChatCompletions:
-    """`POST /v1/chat/completions`."""
+class Door(NamedTuple):
+    """One measured path: how its requests are read, and how it tells what went wrong."""
+
+    parse: Callable[[bytes, Headers], Request]
+    """Body and headers; raises `Refusal` (400)."""
+    form: Form
+
+
+DOORS: dict[str, Door] = {
+    "/v1/chat/completions": Door(ChatRequest.parse, OPENAI),
+}
+"""By path. All are asked by POST."""
+
+
+class Doors:
+    """Serves the paths of `DOORS`."""
 
     def __init__(self, engine: Engine, front: Front) -> None:
         self.engine = engine
@@ -61,7 +74,7 @@ class ChatCompletions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (ASGI servers run an application in a task)
-        front = self.front
+        front, door = self.front, DOORS[scope["path"]]
         early: Refusal | Gone | None = None
         body, key = b"", None
         try:
@@ -82,14 +95,14 @@ class ChatCompletions:
                 raise early
             run.exchange.request_bytes = len(body)
             run.exchange.key = key.name if key is not None else None
-            ask = ChatRequest.parse(body)
+            ask = door.parse(body, scope["headers"])
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
             route = front.router.find(ask.model, front.gate.may_go_direct(key))
             head = await run.commit(ask, front.router.plan(route, ask))
             await self._answer(run, ask, head, send)
         except Refusal as refusal:
-            await self._refuse(run, refusal, send)
+            await self._refuse(run, refusal, door.form, send)
         except Gone:
             run.gone()
             await send(_CUT)
@@ -107,12 +120,12 @@ class ChatCompletions:
             await send(_CUT)
         except Exception:
             log.exception("request %s failed by a fault of the proxy", run.exchange.id)
-            await self._fault(run, send)
+            await self._fault(run, door.form, send)
         finally:
             watch.close()
             run.seal()
 
-    async def _answer(self, run: Run, ask: ChatRequest, head: bytes, send: Send) -> None:
+    async def _answer(self, run: Run, ask: Request, head: bytes, send: Send) -> None:
         exchange = run.exchange
         if ask.stream:
             headers = [_SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -131,12 +144,12 @@ class ChatCompletions:
                 return
             data = await run.next()
 
-    async def _refuse(self, run: Run, refusal: Refusal, send: Send) -> None:
+    async def _refuse(self, run: Run, refusal: Refusal, form: Form, send: Send) -> None:
         run.refuse(refusal)
         run.deadline.close()
-        await send_refusal(refusal, _told(run), send)
+        await _send_refusal(refusal, form.refusal(refusal, run.exchange.id), _told(run), send)
 
-    async def _fault(self, run: Run, send: Send) -> None:
+    async def _fault(self, run: Run, form: Form, send: Send) -> None:
         """A fault of ours: an error body if nothing was sent yet; else the connection is cut, never ended cleanly."""
         begun = run.exchange.status != 0
         run.fault()
@@ -144,7 +157,7 @@ class ChatCompletions:
             await send(_CUT)
             return
         refusal = Refusal(500, "The proxy failed; its log tells why.", type="api_error", code="internal_error")
-        await self._refuse(run, refusal, send)
+        await self._refuse(run, refusal, form, send)
 
 
 class _Watch:
@@ -241,13 +254,8 @@ def _told(run: Run) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def send_refusal(refusal: Refusal, extra: list[tuple[bytes, bytes]], send: Send) -> None:
-    """An OpenAI error body with the headers that official SDKs act upon."""
-    body = refusal.body
-    if body is None:
-        body = orjson.dumps(
-            error_object(refusal.message, type=refusal.type, param=refusal.param, code=refusal.code, **refusal.more)
-        )
+async def _send_refusal(refusal: Refusal, body: bytes, extra: list[tuple[bytes, bytes]], send: Send) -> None:
+    """An error body with the headers that official SDKs act upon."""
     headers = [_JSON, (b"content-length", b"%d" % len(body)), *extra]
     if refusal.retry_after is not None:
         # Whole seconds, rounded up: RFC 9110 knows no fractions. The SDKs read the milliseconds first.

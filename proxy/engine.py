@@ -16,7 +16,7 @@ from policies.retry import Tries
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.attempt import DOWNSTREAM, DRAIN, Gone, Try
 from proxy.clock import SECOND, Clock, Deadline, Deadlines
-from proxy.errors import Refusal, UpstreamError
+from proxy.errors import Refusal, TransportError, UpstreamError
 from proxy.failure import broken_off, exhausted
 from proxy.measure.bus import Bus
 from proxy.providers.base import Minted
@@ -24,9 +24,9 @@ from proxy.record import Attempt, Exchange, Origin
 from proxy.router import Plan
 from proxy.transport.base import Headers
 from proxy.upstreams import Target
-from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import DONE, Chunk
-from proxy.wire.render import stream_bytes
+from proxy.wire.render import OPENAI, Form, stream_bytes
+from proxy.wire.request import Request
 
 _TOTAL = 600 * SECOND
 
@@ -63,7 +63,17 @@ class Engine:
 class Run:
     """One exchange under way. `seal` must be called once, whatever happened."""
 
-    __slots__ = ("_engine", "_sending_ns", "_try", "_wants_usage", "deadline", "ended", "exchange", "upstream_ns")
+    __slots__ = (
+        "_engine",
+        "_form",
+        "_sending_ns",
+        "_try",
+        "_wants_usage",
+        "deadline",
+        "ended",
+        "exchange",
+        "upstream_ns",
+    )
 
     def __init__(self, engine: Engine, exchange: Exchange, deadline: Deadline) -> None:
         self._engine = engine
@@ -71,13 +81,14 @@ class Run:
         self.deadline = deadline
         self._try: Try | None = None
         self._wants_usage = False
+        self._form: Form = OPENAI
         self._sending_ns = 0
         self.ended = False
         """The answer is over: `next` has nothing more."""
         self.upstream_ns = 0
         """Time spent waiting for upstreams or in deliberate pauses, up to the commit point."""
 
-    async def commit(self, ask: ChatRequest, plan: Plan) -> bytes:
+    async def commit(self, ask: Request, plan: Plan) -> bytes:
         """Tries targets until one answers; the first bytes for the client (all of them, if not streamed).
 
         Raises `Refusal` when every target failed, `Gone` when the client left.
@@ -86,6 +97,7 @@ class Run:
         exchange.route = plan.route.name
         exchange.decision = plan.decision
         self._wants_usage = ask.wants_usage
+        self._form = ask.form
         received = exchange.marks.received
         self.deadline.total(received + plan.targets[0].timeouts.total)
         place, wait_ns, tries = 0, 0, None
@@ -94,6 +106,7 @@ class Run:
             attempt = self._begin_attempt(plan.targets[place], now, wait_ns)
             limits = plan.route.limits
             replay = min(limits.per_target, limits.per_request) >= 2 if tries is None else tries.may_replay(place)
+            replay = replay and ask.repeatable
             one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted(), replay)
             left = len(plan.targets) if tries is None else max(1, tries.fresh)
             try:
@@ -107,7 +120,7 @@ class Run:
                 tries.begun(place, 2 if attempt.replayed else 1)
                 remaining = self.deadline.remaining(engine.clock.now()) / SECOND
                 step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng)
-                if step is None or self.deadline.stopped:
+                if step is None or self.deadline.stopped or not (ask.repeatable or _left_nothing(error)):
                     raise self._exhausted(error) from None
                 place = step.target
                 wait_ns = await self._pause(step.delay) if step.delay else 0
@@ -128,7 +141,7 @@ class Run:
             except UpstreamError as error:
                 self.ended = True
                 self._fail(error.kind)
-                return broken_off(error)
+                return broken_off(error, one.writer or self._form)
             data = self._render(chunks)
             if data or self.ended:
                 return data
@@ -197,22 +210,27 @@ class Run:
         self.exchange.attempts.append(attempt)
         return attempt
 
-    def _head(self, ask: ChatRequest, chunks: list[Chunk]) -> bytes:
+    def _head(self, ask: Request, chunks: list[Chunk]) -> bytes:
         self.exchange.status = 200
         if ask.stream:
             return self._render(chunks)
         assert self._try is not None  # noqa: S101
         self._try.finish()
         self.ended = True
-        return chunks[0].raw
+        writer = self._try.writer
+        return chunks[0].raw if writer is None else writer.whole(chunks[0])
 
     def _render(self, chunks: list[Chunk]) -> bytes:
         if not chunks:
             self.ended = True
             return b""
-        if chunks[-1].kind == DONE and self._try is not None:
-            self._try.finish()
+        one = self._try
+        assert one is not None  # noqa: S101
+        if chunks[-1].kind == DONE:
+            one.finish()
             self.ended = True
+        if one.writer is not None:
+            return one.writer.stream(chunks)
         return stream_bytes(chunks, self._wants_usage)
 
     def _count(self, attempt: Attempt) -> None:
@@ -247,14 +265,25 @@ class Run:
             self.exchange.outcome = VERDICTS[kind].outcome
 
 
-def _first(target: Target, ask: ChatRequest, share_ns: int) -> int:
+def _first(target: Target, ask: Request, share_ns: int) -> int:
     """How long this try may take to its first content (or byte): its own deadline, or its share of what is left."""
     timeouts = target.timeouts
     if not ask.stream:
         return min(timeouts.answer, share_ns)
-    effort = ask.body.get("reasoning_effort")
-    reasoning = (effort is not None and effort != "none") or ask.body.get("reasoning") is not None
-    return min(timeouts.ttft_reasoning if reasoning else timeouts.ttft, share_ns)
+    return min(timeouts.ttft_reasoning if ask.reasons else timeouts.ttft, share_ns)
+
+
+def _left_nothing(error: UpstreamError) -> bool:
+    """The request was not sent, or the upstream said that it would not do it."""
+    if error.kind is Kind.CONNECT:
+        return not (isinstance(error, TransportError) and error.sent)
+    return error.kind in _DECLINED
+
+
+_DECLINED = {
+    Kind.RATE_LIMIT, Kind.QUOTA, Kind.AUTH, Kind.UNKNOWN_MODEL, Kind.BAD_REQUEST, Kind.UNSUPPORTED,
+    Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER,
+}  # fmt: skip
 
 
 def _refused_as(status: int) -> Outcome:

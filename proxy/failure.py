@@ -4,7 +4,7 @@ client's own faults."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -12,7 +12,6 @@ from policies.verdict import VERDICTS, Kind
 from proxy.attempt import DRAIN
 from proxy.errors import Refusal, UpstreamError
 from proxy.record import Attempt
-from proxy.wire.render import error_event
 
 _CLIENTS_FAULT = {Kind.BAD_REQUEST, Kind.UNSUPPORTED, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER}
 _KEPT = {500, 502, 503, 504}
@@ -70,11 +69,15 @@ def exhausted(error: UpstreamError, attempts: Sequence[Attempt]) -> Refusal:
     )
 
 
-def broken_off(error: UpstreamError) -> bytes:
+class Told(Protocol):
+    def broken(self, message: str, *, type: str, code: str) -> bytes: ...
+
+
+def broken_off(error: UpstreamError, form: Told) -> bytes:
     """The event that ends a stream which can no longer be finished."""
     kind_type, code, did = _WORDS[error.kind]
     who = "The proxy is shutting down." if error.source == DRAIN else f"The upstream {did}."
-    return error_event(f"{who} What came before this is not the whole answer.", type=kind_type, code=code)
+    return form.broken(f"{who} What came before this is not the whole answer.", type=kind_type, code=code)
 
 
 def shutting_down() -> Refusal:

@@ -12,7 +12,7 @@ from policies.retry import FailoverOn, Limits
 from proxy.errors import Refusal
 from proxy.record import Decision
 from proxy.upstreams import DirectTargets, Target
-from proxy.wire.chat import ChatRequest
+from proxy.wire.request import Request
 
 DEFAULT_ROUTE = "*"
 
@@ -80,9 +80,14 @@ class Router:
             return self._default
         raise self._unknown(model, bool(slash) and not direct_allowed)
 
-    def plan(self, route: Route, ask: ChatRequest) -> Plan:
-        """Asks the route's policy. A route of one target has only one plan, which is kept."""
+    def plan(self, route: Route, ask: Request) -> Plan:
+        """Asks the route's policy. A route of one target has only one plan, which is kept.
+
+        Targets that cannot be asked for the operation at all are passed over. Raises `Refusal` (400) if none can.
+        """
         if len(route.targets) == 1:
+            if not (ask.translates or route.targets[0].serves(ask)):
+                raise _not_served(ask, route.targets)
             name = route.targets[0].name
             plan = self._alone.get(name)
             if plan is None or plan.route is not route:
@@ -90,11 +95,17 @@ class Router:
                 if route.name is not None:
                     self._alone[name] = plan
             return plan
-        candidates = [target.candidate() for target in route.targets]
+        serving = route.targets if ask.translates else [one for one in route.targets if one.serves(ask)]
+        if not serving:
+            raise _not_served(ask, route.targets)
+        candidates = [target.candidate() for target in serving]
         choices = route.policy.plan(Ask(ask.model, ask.stream), candidates, self._rng)
-        targets = [route.targets[choice.candidate] for choice in choices]
+        targets = [serving[choice.candidate] for choice in choices]
         names = tuple([target.name for target in targets])
-        return Plan(route, targets, Decision(route.policy_name, choices[0].propensity, names))
+        passed: tuple[tuple[str, str], ...] = ()
+        if len(serving) < len(route.targets):
+            passed = tuple([(one.name, "operation") for one in route.targets if one not in serving])
+        return Plan(route, targets, Decision(route.policy_name, choices[0].propensity, names, passed))
 
     def _unknown(self, model: str, not_allowed: bool) -> Refusal:
         shown = model[:200]
@@ -109,3 +120,13 @@ class Router:
             param="model",
             code="model_not_found",
         )
+
+
+def _not_served(ask: Request, targets: Sequence[Target]) -> Refusal:
+    names = ", ".join([target.name for target in targets[:5]])
+    return Refusal(
+        400,
+        f"No target of this model can do `{ask.operation}` ({names}). Ask for a model that can.",
+        param="model",
+        code="unsupported_operation",
+    )

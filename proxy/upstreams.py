@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from policies.base import Candidate
 from proxy.clock import SECOND
-from proxy.providers.base import Endpoint, Provider, Sign, Signs
+from proxy.providers.base import Endpoint, Natives, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
+from proxy.wire.request import CHAT, Request
 
 DIRECT_LIMIT = 1000
 """Targets kept for direct `provider/model` requests; the least recently used goes first."""
@@ -39,7 +40,9 @@ class Target:
     """Provider, model, endpoint and key: one place to send a request to."""
 
     __slots__ = (
+        "_credential",
         "_heads",
+        "_speakers",
         "context_window",
         "endpoint",
         "in_flight",
@@ -81,17 +84,38 @@ class Target:
         parts = urlsplit(endpoint.base_url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         self.origin = Origin(parts.scheme, parts.hostname or "", port)
-        self._heads = tuple(
+        self._credential = credential
+        self._speakers: dict[str, Speaker[Any]] = {CHAT: provider}
+        if isinstance(provider, Natives):
+            self._speakers.update(provider.natives)
+        self._heads: dict[str, tuple[Head, Head]] = {CHAT: self._both_heads(provider)}
+
+    def speaker(self, operation: str) -> Speaker[Any] | None:
+        """Who can ask for the operation in its own words; None where it must be translated, if it can be."""
+        return self._speakers.get(operation)
+
+    def serves(self, ask: Request) -> bool:
+        """Whether the request can be asked of this target at all, natively or as a chat completion."""
+        return ask.translates or ask.operation in self._speakers
+
+    def head(self, operation: str, stream: bool) -> Head:
+        """What stays the same in every request for an operation that `speaker` knows."""
+        heads = self._heads.get(operation)
+        if heads is None:
+            heads = self._heads[operation] = self._both_heads(self._speakers[operation])
+        return heads[stream]
+
+    def _both_heads(self, speaker: Speaker[Any]) -> tuple[Head, Head]:
+        base = urlsplit(self.endpoint.base_url).path.rstrip("/")
+        whole, streamed = (
             Head(
                 "POST",
-                parts.path.rstrip("/") + provider.path(endpoint, stream),
-                provider.headers(endpoint, credential, stream),
+                base + speaker.path(self.endpoint, stream),
+                self.provider.headers(self.endpoint, self._credential, stream),
             )
             for stream in (False, True)
         )
-
-    def head(self, stream: bool) -> Head:
-        return self._heads[stream]
+        return whole, streamed
 
     def candidate(self) -> Candidate:
         return Candidate(self.name, self.weight, self.in_flight, self.context_window)

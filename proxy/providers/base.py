@@ -6,13 +6,14 @@ bytes and gives back values; who sends and who waits is not its business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from proxy.errors import UpstreamError
 from proxy.providers.quirks import PLAIN, Quirks
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Chunk, Usage
+from proxy.wire.request import Request
 
 ANSWER_LIMIT = 64 * 1024 * 1024
 """Bytes of one answer that is not streamed."""
@@ -96,26 +97,42 @@ class Decoder(Protocol):
     """Chunks decoded in the very call that raised."""
 
 
-class Provider(Protocol):
+R = TypeVar("R", bound=Request, contravariant=True)
+
+
+class Speaker(Protocol[R]):
+    """One operation of an API: where it is asked for, in which words, and how its answer is read."""
+
+    def path(self, to: Endpoint, stream: bool) -> str:
+        """What follows the base URL, with its query."""
+        ...
+
+    def build(self, ask: R, to: Endpoint) -> Built:
+        """Raises `Refusal` (400) for a request that cannot be put into this dialect."""
+        ...
+
+    def decoder(self, ask: R, to: Endpoint, minted: Minted) -> Decoder: ...
+
+
+class Provider(Speaker[ChatRequest], Protocol):
+    """A dialect. It speaks chat completions itself; what else it can do is listed by `Natives`."""
+
     dialect: str
 
     def headers(self, to: Endpoint, credential: str | None, stream: bool) -> Headers:
         """The headers that stay the same from call to call."""
         ...
 
-    def path(self, to: Endpoint, stream: bool) -> str:
-        """What follows the base URL, with its query."""
-        ...
-
-    def build(self, ask: ChatRequest, to: Endpoint) -> Built:
-        """Raises `Refusal` (400) for a request that cannot be put into this dialect."""
-        ...
-
-    def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder: ...
-
     def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:
         """Classifies an answer with an error status: by body first, by status second."""
         ...
+
+
+@runtime_checkable
+class Natives(Protocol):
+    """A provider that can be asked for more than chat: operation -> who speaks it."""
+
+    natives: Mapping[str, Speaker[Any]]
 
 
 @runtime_checkable

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
+from proxy.errors import Refusal
 from proxy.wire.chunk import USAGE, Chunk
 
 END = b"data: [DONE]\n\n"
@@ -43,3 +44,29 @@ def without_usage(chunk: Chunk) -> bytes:
             if spelling in raw:
                 return raw.replace(spelling, b"", 1)
     return b"data: %s\n\n" % orjson.dumps({key: value for key, value in body.items() if key != "usage"})
+
+
+class Form(Protocol):
+    """How a family of endpoints tells what went wrong."""
+
+    def refusal(self, refusal: Refusal, id: str) -> bytes:
+        """The body of an error; `id` is the exchange's."""
+        ...
+
+    def broken(self, message: str, *, type: str, code: str) -> bytes:
+        """The event that ends a stream which cannot be finished; empty where the form has none."""
+        ...
+
+
+class OpenAIForm:
+    def refusal(self, refusal: Refusal, id: str) -> bytes:
+        if refusal.body is not None:
+            return refusal.body
+        told = error_object(refusal.message, type=refusal.type, param=refusal.param, code=refusal.code, **refusal.more)
+        return orjson.dumps(told)
+
+    def broken(self, message: str, *, type: str, code: str) -> bytes:
+        return error_event(message, type=type, code=code)
+
+
+OPENAI = OpenAIForm()

@@ -20,7 +20,7 @@ from policies.retry import FailoverOn, Limits
 from policies.verdict import Kind
 from proxy.auth import Gate
 from proxy.clock import SECOND, LoopClock
-from proxy.endpoints import ChatCompletions, Front
+from proxy.endpoints import Doors, Front
 from proxy.engine import Engine
 from proxy.errors import TransportError
 from proxy.measure.bus import Bus
@@ -320,7 +320,7 @@ def call(
         route = Route("chat", targets, Ordered(), "ordered", limits or Limits(), failover_on or FailoverOn())
         router = Router({"chat": route}, {}, lambda some: route, lambda provider, model: None, Random(7))
         gate = Gate([], direct="auto", admin_digest=None, metrics_open=True, loopback=True)
-        endpoint = ChatCompletions(engine, Front(gate, router, 1 << 20))
+        endpoint = Doors(engine, Front(gate, router, 1 << 20))
         body = raw
         if body is None:
             messages = [{"role": "user", "content": "Say hello"}]
