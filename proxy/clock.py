@@ -65,7 +65,8 @@ class Deadlines:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._armed_ns = _NEVER
         self._handle: asyncio.TimerHandle | None = None
-        self.running: set[Deadline] = set()
+        self.running: dict[Deadline, None] = {}
+        """A set that keeps its order, so that what ends at one moment always ends in the same order."""
 
     def due(self, at_ns: int) -> None:
         """Something ends at that time."""
@@ -123,7 +124,7 @@ class Deadline:
         """Why the exchange is over, if it was stopped from outside."""
         self.next_ns = now_ns + EARLY_NS
         """When this must be looked at."""
-        all_.running.add(self)
+        all_.running[self] = None
         all_.due(self.next_ns)
 
     def total(self, at_ns: int) -> None:
@@ -161,7 +162,7 @@ class Deadline:
 
     def close(self) -> None:
         """No interruption comes after this."""
-        self._all.running.discard(self)
+        self._all.running.pop(self, None)
         self._early = None  # it may lead back to here: leave no cycle
 
     def reached(self, now_ns: int) -> None:

@@ -1,0 +1,11 @@
+"""`python -m tests.simulator table`: every scenario at its full length, as Markdown."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.simulator.table import main
+
+if sys.argv[1:] != ["table"]:
+    sys.exit("usage: python -m tests.simulator table")
+main()
