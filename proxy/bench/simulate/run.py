@@ -288,6 +288,7 @@ async def _one(engine: Engine, router: Router, route: Route, ask: ChatRequest, p
     try:
         await run.commit(ask, router.plan(route, ask))
         while not run.ended:
+            run.sending()
             await run.next()
     except Refusal as refusal:
         run.refuse(refusal)
