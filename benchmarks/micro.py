@@ -161,6 +161,15 @@ def metrics_accept() -> Part:
     return lambda: metrics.accept(exchange)
 
 
+def recent_accept() -> Part:
+    """A second of them falls into the same bucket, which is closed once."""
+    from proxy.measure.recent import Recent
+
+    recent = Recent(["mock/a"])
+    exchange = _exchange()
+    return lambda: recent.accept(exchange)
+
+
 def store_rows() -> Part:
     """The two rows of an exchange as the writer's thread makes them, without the insert."""
     from proxy.measure.store import rows
@@ -208,6 +217,7 @@ PARTS: dict[str, tuple[Callable[[], Part], int]] = {
     "stream event, render": (stream_render, len(_EVENTS)),
     "record: make and fill": (record_made, 1),
     "metrics: one exchange": (metrics_accept, 1),
+    "recent: one exchange": (recent_accept, 1),
     "store: rows of one exchange": (store_rows, 1),
     "store: one exchange, committed": (store_whole, 250),
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from random import SystemRandom
+from typing import Any
 
 from proxy import __version__
 from proxy import config as settings
@@ -17,6 +19,7 @@ from proxy.engine import Engine
 from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
 from proxy.measure.prometheus import Metrics
+from proxy.measure.recent import Recent
 from proxy.measure.store.reads import Reads
 from proxy.measure.store.writer import StoreSink
 from proxy.router import Router
@@ -37,8 +40,12 @@ class App:
         targets, routes = target_names(config)
         self.metrics = Metrics(targets, routes, version=__version__)
         self.store = StoreSink.open(config.storage) if config.storage is not None else None
-        self.bus = Bus({"prometheus": self.metrics, **({"store": self.store} if self.store is not None else {})})
-        self.engine = Engine(RealClock(), self.bus, self._rng)
+        clock = RealClock()
+        self.now_ns, self.started_ns = clock.now, clock.now()
+        self.recent = Recent(_in_order(routes))
+        store = {"store": self.store} if self.store is not None else {}
+        self.bus = Bus({"prometheus": self.metrics, "recent": self.recent, **store})
+        self.engine = Engine(clock, self.bus, self._rng)
         self.doors = Doors(self.engine, self._front)
         self._lag = LoopLag()
         self.metrics.watch(
@@ -74,11 +81,28 @@ class App:
             reasons.append(self.store.degraded)
         return reasons
 
+    @property
+    def in_flight(self) -> int:
+        return len(self.engine.running)
+
+    def losses(self) -> Mapping[tuple[str, str], int]:
+        return self.bus.losses()
+
+    def standings(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is under way at each target of a route."""
+        found: dict[str, dict[str, Any]] = {}
+        for target in self.router.targets:
+            standing = found.setdefault(target.name, {"in_flight": 0})
+            standing["in_flight"] += target.in_flight
+        return found
+
     def load(self, config: settings.Config) -> None:
         """Serve a new config from the next request on; running ones keep the old."""
         self._front = front(config, self._transports.for_provider, self._rng)
         self.doors.front = self._front
-        self.metrics.allow(*target_names(config))
+        targets, routes = target_names(config)
+        self.metrics.allow(targets, routes)
+        self.recent.allow(_in_order(routes))
         self.config = config
 
     async def drain(self, seconds: float) -> None:
@@ -112,3 +136,8 @@ class App:
         await receive()
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _in_order(routes: Mapping[str, Sequence[str]]) -> list[str]:
+    """The targets of all routes, each once, as the config lists them."""
+    return [*dict.fromkeys(target for targets in routes.values() for target in targets)]

@@ -62,6 +62,11 @@ class Router:
         """Route names and aliases, sorted; the default route has no name to ask for."""
         return self._public
 
+    @property
+    def targets(self) -> Sequence[Target]:
+        """Of all routes; one that stands in two routes is there twice."""
+        return [target for name, route in self._routes.items() if route.name == name for target in route.targets]
+
     def find(self, model: str, direct_allowed: bool) -> Route:
         """An exact route or alias wins, then `provider/model`, then the default route. Raises `Refusal` (404)."""
         route = self._routes.get(model)

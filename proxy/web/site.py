@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -14,16 +15,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from proxy import __version__
 from proxy.auth import Gate
+from proxy.config.problems import Wrong
+from proxy.config.values import duration
 from proxy.errors import Refusal
+from proxy.measure import window
 from proxy.measure.prometheus import Metrics
+from proxy.measure.recent import LONGEST_S, Recent
 from proxy.measure.store.reads import Reads, StoreUnavailable
 from proxy.measure.store.writer import StoreSink
 from proxy.wire.render import error_object
 
+log = logging.getLogger(__name__)
+
 Handler = Callable[[Request], Awaitable[Response]]
 
-_SERVED = "POST /v1/chat/completions, GET /v1/models, /healthz, /readyz, /metrics, /api/exchanges, /api/exchanges/{id}"
+_SERVED = (
+    "POST /v1/chat/completions, GET /v1/models, /healthz, /readyz, /metrics,"
+    " /api/stats, /api/exchanges, /api/exchanges/{id}"
+)
 _MOST = 1000
 
 
@@ -36,7 +47,10 @@ class State(Protocol):
     """What the pages read of the running application."""
 
     metrics: Metrics
+    recent: Recent
     store: StoreSink | None
+    started_ns: int
+    """When the process began to count, on its clock."""
 
     @property
     def gate(self) -> Gate: ...
@@ -44,7 +58,14 @@ class State(Protocol):
     def router(self) -> Names: ...
     @property
     def draining(self) -> bool: ...
+    @property
+    def in_flight(self) -> int: ...
+    def now_ns(self) -> int: ...
     def degraded(self) -> list[str]: ...
+    def losses(self) -> Mapping[tuple[str, str], int]: ...
+    def standings(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is known of each target at this moment, by name."""
+        ...
 
 
 class Site:
@@ -61,6 +82,7 @@ class Site:
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
+                Route("/api/stats", self._stats),
                 Route("/api/exchanges", self._exchanges),
                 Route("/api/exchanges/{id}", self._exchange),
             ],
@@ -120,6 +142,20 @@ class Site:
         body, content_type = await asyncio.to_thread(self._state.metrics.render, accept)
         return Response(body, media_type=None, headers={"content-type": content_type})
 
+    async def _stats(self, request: Request) -> Response:
+        state = self._state
+        state.gate.admin(request.headers.raw)
+        seconds = _window(request.query_params.get("window", "5m"))
+        standings = state.standings()
+        recent = state.recent.since(seconds, state.now_ns())
+        # In a thread: adding up hundreds of buckets would hold up every stream meanwhile.
+        body = await asyncio.to_thread(window.report, recent, state.started_ns, time.time())
+        for row in body["targets"]:
+            row.update(standings.get(row["target"], {}))
+        losses = [{"sink": sink, "reason": reason, "records": n} for (sink, reason), n in state.losses().items() if n]
+        body |= {"version": __version__, "draining": state.draining, "degraded": state.degraded(), "losses": losses}
+        return _json(body | {"in_flight": state.in_flight})
+
     async def _exchanges(self, request: Request) -> Response:
         reads = self._open(request)
         query = request.query_params
@@ -140,6 +176,19 @@ class Site:
         if self._reads is None:
             raise Refusal(404, "This proxy keeps no records: `storage` is none.", code="no_store")
         return self._reads
+
+
+def _window(text: str) -> int:
+    """Whole seconds. Raises `Refusal`."""
+    try:
+        seconds = round(duration(text))
+    except Wrong as wrong:
+        raise Refusal(400, f"`window`: {wrong}. For example 5m.", param="window") from None
+    if not 1 <= seconds <= LONGEST_S:
+        raise Refusal(
+            400, f"`window` must be from 1s to {LONGEST_S // 3600}h. Older records are in the store.", param="window"
+        )
+    return seconds
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -171,5 +220,6 @@ async def _on_unavailable(request: Request, error: Exception) -> Response:
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.scope["path"][:200], exc_info=error)
     message = "The proxy failed; its log tells why."
     return _json(error_object(message, type="api_error", code="internal_error"), 500)

@@ -315,7 +315,7 @@ def test_who_may_do_what(upstream: Upstream, tmp_path: Path) -> None:
             assert status(here, headers, chat("chat")) == 401
             assert status("/v1/models", headers) == 401
         assert status(here, bearer("open sesame"), chat("up/m")) == 404, "this key may not name a provider"
-        for path in ("/api/exchanges", "/metrics"):
+        for path in ("/api/exchanges", "/api/stats", "/metrics"):
             assert status(path, bearer("look")) == 200
             for headers in ([], bearer("open sesame"), [*bearer("wrong"), ("host", "localhost")]):
                 assert status(path, headers) == 401
