@@ -43,28 +43,30 @@ def _nothing(n: int, note: str) -> Estimate:
     return Estimate(None, None, None, n, note)
 
 
-def share(units: Sequence[float] | Floats, level: float = LEVEL) -> Estimate:
-    """The mean of scores in [0, 1], one for each independent unit (prompt).
+def share(
+    units: Sequence[float] | Floats, weights: Sequence[float] | Floats | None = None, level: float = LEVEL
+) -> Estimate:
+    """The mean of scores in [0, 1], one for each independent unit (prompt, or cluster of prompts).
 
-    Wilson's interval at the effective sample size: `n` where the units are 0 or 1, and for averages of repeats the
-    number of yes/no units that would have the same variance. Never of zero width, even at 0 or 1 (Wilson 1927;
-    effective size as in Korn and Graubard 1998).
+    `weights`: how much of the real mix each unit stands for. Wilson's interval at the effective sample size: `n` where
+    the units are 0 or 1 and weigh alike, otherwise the number of yes/no units that would have the same variance. Never
+    of zero width, even at 0 or 1 (Wilson 1927; effective size as in Korn and Graubard 1998).
     """
     x = np.asarray(units, dtype=float)
     n = int(x.size)
     if n == 0:
         return _nothing(0, "no units")
-    mean = float(x.mean())
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    w = w / w.sum()
+    mean = float((w * x).sum())
     if n == 1:
         return Estimate(mean, None, None, 1, "one unit tells no spread")
-    variance = float(x.var(ddof=1))
-    effective = float(n)
-    if variance > 0 and 0 < mean < 1:
-        effective = max(float(n), mean * (1 - mean) / (variance / n))
-    # Scores that are all equal say nothing of the spread: the yes/no variance is the cautious answer.
-    z = float(scipy_stats.norm.ppf((1 + level) / 2))
-    if n < 60:
-        z = float(scipy_stats.t.ppf((1 + level) / 2, n - 1))
+    error2 = float((w**2 * (x - mean) ** 2).sum()) * n / (n - 1)
+    # Scores that are all equal say nothing of the spread: then a yes/no variance at Kish's size is the cautious answer.
+    effective = 1.0 / float((w**2).sum())
+    if error2 > 0 and 0 < mean < 1:
+        effective = mean * (1 - mean) / error2
+    z = float(scipy_stats.norm.ppf((1 + level) / 2) if n >= 60 else scipy_stats.t.ppf((1 + level) / 2, n - 1))
     middle = (mean + z * z / (2 * effective)) / (1 + z * z / effective)
     half = z * math.sqrt(mean * (1 - mean) / effective + z * z / (4 * effective**2)) / (1 + z * z / effective)
     return Estimate(mean, max(0.0, middle - half), min(1.0, middle + half), n)
