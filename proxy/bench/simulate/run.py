@@ -17,12 +17,11 @@ from policies.base import Policy
 from policies.verdict import Kind, Outcome
 from proxy import config as settings
 from proxy.assemble import front
-from proxy.attempt import GONE, Gone
 from proxy.bench.simulate.target import Figures, SimulatedTarget, SimulatedTransport
 from proxy.bench.simulate.virtual import run_virtually
+from proxy.call import call
 from proxy.clock import LoopClock
 from proxy.engine import Engine
-from proxy.errors import Refusal
 from proxy.measure.bus import Bus
 from proxy.record import Exchange, Sink
 from proxy.router import Route, Router
@@ -276,25 +275,4 @@ def _request(traffic: Traffic, rng: Random) -> ChatRequest:
 
 
 async def _one(engine: Engine, router: Router, route: Route, ask: ChatRequest, patience: float | None) -> None:
-    """What the endpoint does, without HTTP."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101
-    run = engine.begin(task)
-    exchange = run.exchange
-    exchange.model, exchange.stream = ask.model, ask.stream
-    leaving = None
-    if patience is not None:
-        leaving = asyncio.get_running_loop().call_later(patience, run.deadline.stop, GONE)
-    try:
-        await run.commit(ask, router.plan(route, ask))
-        while not run.ended:
-            run.sending()
-            await run.next()
-    except Refusal as refusal:
-        run.refuse(refusal)
-    except Gone:
-        run.gone()
-    finally:
-        if leaving is not None:
-            leaving.cancel()
-        run.seal()
+    await call(engine, ask, router.plan(route, ask), patience=patience, keep=False)
