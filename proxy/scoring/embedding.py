@@ -1,0 +1,26 @@
+"""How near two texts are in an embedding: sameness, which never gates."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from math import sqrt
+
+from proxy.scoring.answer import Answer
+
+Embedding = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
+"""Asks any embeddings target; one vector a text, in order."""
+
+
+async def same_meaning(embed: Embedding, primary: Answer, candidate: Answer) -> float | None:
+    """Cosine of the two texts, nothing below 0; None unless both have text."""
+    if primary.failed or candidate.failed or not (primary.text.strip() and candidate.text.strip()):
+        return None
+    one, other = await embed([primary.text, candidate.text])
+    return cosine(one, other)
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
+    size = sqrt(sum([a * a for a in one]) * sum([b * b for b in other]))
+    if not size or len(one) != len(other):
+        return None
+    return min(1.0, max(0.0, sum([a * b for a, b in zip(one, other, strict=True)]) / size))
