@@ -89,6 +89,7 @@ class Attempt:
         "model",
         "no",
         "outcome",
+        "price_version",
         "provider",
         "replayed",
         "request_bytes",
@@ -128,6 +129,9 @@ class Attempt:
         self.finish_reason: str | None = None
         self.cost_usd: float | None = None
         self.cost_source: str | None = None
+        """`provider` (it said so), `table` or `config` (where the price is from); None where no price is known."""
+        self.price_version: str | None = None
+        """Which prices the cost was computed from."""
         self.request_bytes = 0
         self.answer_bytes = 0
         self.replayed = False

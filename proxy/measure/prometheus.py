@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 from policies.verdict import Kind, Outcome
 from proxy.measure import timing
 from proxy.record import Attempt, Exchange, Origin
+from proxy.wire.usage import CLASSES
 
 # Ten bounds a decade: the quantile that Prometheus estimates is within one bucket (26 %), typically 3 %. Written out,
 # because `le` is text. 30 is added for service levels that name it.
@@ -35,7 +36,7 @@ TOKEN_SECONDS: Sequence[float] = (
 )
 OVERHEAD_SECONDS: Sequence[float] = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
-TOKEN_TYPES = ("uncached_input", "cache_read", "cache_write", "output_text", "reasoning")
+TOKEN_TYPES = CLASSES
 
 # Counted from 0 for every configured route and target, so that `rate()` and alerts see the first one.
 _REQUEST_OUTCOMES = (Outcome.OK, Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.RATE_LIMITED, Outcome.TRUNCATED)
@@ -198,8 +199,11 @@ class Metrics:
         usage = attempt.usage
         if usage is not None:
             tokens = target.tokens
-            for index, count in enumerate(usage):
-                tokens[index] += count
+            tokens[0] += usage[0]
+            tokens[1] += usage[1]
+            tokens[2] += usage[2]
+            tokens[3] += usage[3]
+            tokens[4] += usage[4]
 
     def _count_step(self, failed: Attempt, from_target: _Target, again: Attempt, to_target: _Target) -> None:
         """`reason` is the outcome of what failed; its error kind is in the attempts."""

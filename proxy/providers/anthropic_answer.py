@@ -19,6 +19,7 @@ from proxy.providers.errors import error_in, told_in_answer
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
 from proxy.wire.sse import EventSplitter, EventTooLarge, payload
+from proxy.wire.usage import Parts, parted, tier_of
 
 _STOPS = {
     "end_turn": "stop",
@@ -96,9 +97,11 @@ class _Reading:
         output = _number(read("output_tokens"))
         thought = min(_number(details.get("thinking_tokens")), output) if type(details) is dict else 0
         cached, written = _number(read("cache_read_input_tokens")), read("cache_creation_input_tokens")
-        if written is None and type(read("cache_creation")) is dict:
-            written = sum(map(_number, self._counts["cache_creation"].values()))
-        self.usage = Usage(_number(read("input_tokens")), cached, _number(written), output - thought, thought)
+        by_age = read("cache_creation")
+        if written is None and type(by_age) is dict:
+            written = sum(map(_number, by_age.values()))
+        counted = Usage(_number(read("input_tokens")), cached, _number(written), output - thought, thought)
+        self.usage = parted(counted, _parts(self._counts))
 
     def _open(self, index: int, given: Json) -> None:
         if index in self._blocks:
@@ -339,6 +342,18 @@ def _index(body: Json) -> int:
     if type(index) is not int:
         raise UpstreamError(Kind.MALFORMED, "decoder", "a block without a number", status=200)
     return index
+
+
+def _parts(counts: Json) -> Parts:
+    """What is billed apart: one hour in the cache, searches, priority or batch, fast mode, and a place to stay in."""
+    by_age, tools = counts.get("cache_creation"), counts.get("server_tool_use")
+    tiers = [tier_of(counts.get("service_tier")), tier_of(counts.get("speed"))]
+    tiers.append("us" if counts.get("inference_geo") == "us" else None)
+    return Parts(
+        cache_write_1h=_number(by_age.get("ephemeral_1h_input_tokens")) if type(by_age) is dict else 0,
+        searches=_number(tools.get("web_search_requests")) if type(tools) is dict else 0,
+        tier="+".join([tier for tier in tiers if tier]) or None,
+    )
 
 
 def _number(value: object) -> int:

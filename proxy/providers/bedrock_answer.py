@@ -17,6 +17,7 @@ from proxy.errors import UpstreamError
 from proxy.providers.bedrock_messages import OWN_THINKING
 from proxy.wire.chunk import Json, Usage
 from proxy.wire.scribe import Scribe
+from proxy.wire.usage import Parts, count, parted
 
 _REASONS = {
     "max_tokens": "length",
@@ -197,7 +198,7 @@ def usage_of(usage: Json) -> Usage:
     """Disjoint already: `inputTokens` leaves out what was read from and written to the cache.
 
     Where the total is no more than input and output though a cache was used, the input counts it after all. How much
-    of the output was reasoning is not told.
+    of the output was reasoning is not told; `cacheDetails` tells what was written for an hour.
     """
     told = {name: value for name, value in usage.items() if type(value) is int and value > 0}
     fresh, output = told.get("inputTokens", 0), told.get("outputTokens", 0)
@@ -207,7 +208,12 @@ def usage_of(usage: Json) -> Usage:
         read = min(read, fresh)
         write = min(write, fresh - read)
         fresh -= read + write
-    return Usage(fresh, read, write, output, 0)
+    counted = Usage(fresh, read, write, output, 0)
+    details = usage.get("cacheDetails")
+    if type(details) is not list:
+        return counted
+    hour = [one.get("inputTokens") for one in details if type(one) is dict and one.get("ttl") == "1h"]
+    return parted(counted, Parts(cache_write_1h=sum(map(count, hour))))
 
 
 def _mapping(held: Json, name: str) -> Json:

@@ -17,6 +17,7 @@ from proxy.errors import UpstreamError
 from proxy.providers.gemini_partial import PartialCall
 from proxy.wire.chunk import Json, Usage
 from proxy.wire.scribe import Scribe
+from proxy.wire.usage import Parts, count, parted, tier_of
 
 _LENGTH = {"MAX_TOKENS", 2}
 _FILTER = {
@@ -65,6 +66,7 @@ class Reading:
         self.model: str | None = None
         self.usage: Usage | None = None
         self._counts: dict[str, int] = {}
+        self._details: Json = {}
         self._candidates: dict[int, _Candidate] = {}
         self._blocked: Json | None = None
         self._ids: set[str] = set()
@@ -80,8 +82,9 @@ class Reading:
         told = body.get("usageMetadata")
         if type(told) is dict:
             # Every object of a stream tells all counts that it knows; the last word on each is the total.
-            self._counts.update({key: count for key, count in told.items() if type(count) is int and count >= 0})
-            self.usage = _usage(self._counts)
+            self._counts.update({key: number for key, number in told.items() if type(number) is int and number >= 0})
+            self._details.update({key: value for key, value in told.items() if type(value) in (list, str)})
+            self.usage = _usage(self._counts, self._details)
         candidates = body.get("candidates") or ()
         if type(candidates) not in (list, tuple):
             raise malformed("`candidates` is not an array")
@@ -219,13 +222,46 @@ def _finish(reason: Any) -> str:
     return "length" if reason in _LENGTH else "content_filter" if reason in _FILTER else "stop"
 
 
-def _usage(counts: dict[str, int]) -> Usage | None:
+def _usage(counts: dict[str, int], details: Json) -> Usage | None:
     """The prompt holds what was cached but not what tools brought in; the candidates' count lacks the thoughts."""
     if not any(key.endswith("TokenCount") for key in counts):
         return None
     prompt = counts.get("promptTokenCount", 0) + counts.get("toolUsePromptTokenCount", 0)
     read = min(counts.get("cachedContentTokenCount", 0), prompt)
-    return Usage(prompt - read, read, 0, counts.get("candidatesTokenCount", 0), counts.get("thoughtsTokenCount", 0))
+    written, thought = counts.get("candidatesTokenCount", 0), counts.get("thoughtsTokenCount", 0)
+    return parted(Usage(prompt - read, read, 0, written, thought), _parts(details))
+
+
+def _parts(details: Json) -> Parts:
+    """Sound and pictures, of which the prompt's counts hold what was cached; and the tier that served it.
+
+    What the cache holds of them is told apart by the same modalities.
+    """
+    cached = _of_modality(details, "cacheTokensDetails", "AUDIO")
+    heard = _of_modality(details, "promptTokensDetails", "AUDIO")
+    seen = _of_modality(details, "promptTokensDetails", "IMAGE")
+    return Parts(
+        audio_input=max(0, heard - cached),
+        audio_cache_read=cached,
+        audio_output=_of_modality(details, "candidatesTokensDetails", "AUDIO"),
+        image_input=max(0, seen - _of_modality(details, "cacheTokensDetails", "IMAGE")),
+        image_output=_of_modality(details, "candidatesTokensDetails", "IMAGE"),
+        tier=tier_of(details.get("serviceTier")) or _TRAFFIC.get(str(details.get("trafficType"))),
+    )
+
+
+_TRAFFIC = {
+    "ON_DEMAND_PRIORITY": "priority",
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_OFFPEAK": "offpeak",
+    "PROVISIONED_THROUGHPUT": "provisioned",
+}
+"""Vertex AI's words for a tier (`UsageMetadata.trafficType`)."""
+
+
+def _of_modality(details: Json, name: str, modality: str) -> int:
+    told = objects(details.get(name))
+    return sum([count(one.get("tokenCount")) for one in told if one.get("modality") == modality])
 
 
 def _logprobs(result: Json) -> list[Json]:

@@ -137,7 +137,7 @@ class StreamDecoder:
         if usage_key:
             usage = body["usage"]
             if type(usage) is dict:
-                self.usage = usage_of(usage)
+                self.usage = usage_of(usage, body.get("service_tier"))
                 if not choices:
                     kind = USAGE
         if self.model is None and type(body.get("model")) is str:
@@ -221,7 +221,7 @@ class BodyDecoder:
             self._choice(choice)
         usage = body.get("usage")
         if type(usage) is dict:
-            self.usage = usage_of(usage)
+            self.usage = usage_of(usage, body.get("service_tier"))
         model = body.get("model")
         if type(model) is str:
             self.model = model or None

@@ -48,7 +48,7 @@ class StrictBody(BodyDecoder):
             **tidy.head(body),
         }
         told = tidy.usage_in(body)
-        counted = tidy.usage(told, self._to.quirks) if told else None
+        counted = tidy.usage(told, self._to.quirks, body.get("service_tier")) if told else None
         if counted is not None:
             self.usage, whole["usage"] = counted
         self.finish_reason = whole["choices"][0]["finish_reason"]

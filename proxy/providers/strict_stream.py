@@ -46,6 +46,7 @@ class StrictStream:
         self._waiting: Json = {}
         self._choices: dict[int, _Choice] = {}
         self._told_usage: Json | None = None
+        self._tier: object = None
         self._sources: Json = {}
         self._out: list[Chunk] = []
         self.ended = False
@@ -117,6 +118,7 @@ class StrictStream:
         counted = tidy.usage_in(body)
         if counted is not None:
             self._told_usage = counted
+        self._tier = body.get("service_tier") or self._tier
         more = tidy.head(body)
         if self._to.quirks.citations:
             self._sources.update({name: more[name] for name in ("citations", "search_results") if name in more})
@@ -226,7 +228,7 @@ class StrictStream:
             self._write(FINISH, [{"index": index, "delta": {}, "logprobs": None, "finish_reason": reason}], {})
             if self.finish_reason is None:
                 self.finish_reason = reason
-        counted = tidy.usage(self._told_usage, self._to.quirks) if self._told_usage else None
+        counted = tidy.usage(self._told_usage, self._to.quirks, self._tier) if self._told_usage else None
         if counted is not None:
             self.usage = counted[0]
             self._write(USAGE, [], {}, counted[1])

@@ -160,10 +160,10 @@ def usage_in(body: Json) -> Json | None:
     return None
 
 
-def usage(told: Json, quirks: Quirks) -> tuple[Usage, Json] | None:
+def usage(told: Json, quirks: Quirks, tier: object = None) -> tuple[Usage, Json] | None:
     """The classes, and OpenAI's object with the provider's further members (`cost`, times, ...) kept.
 
-    None where nothing was counted. Parts larger than their whole are cut to it.
+    None where nothing was counted. Parts larger than their whole are cut to it. `tier`: the answer's `service_tier`.
     """
     if told.get("prompt_tokens") is None:
         return None
@@ -186,7 +186,7 @@ def usage(told: Json, quirks: Quirks) -> tuple[Usage, Json] | None:
         "prompt_tokens_details": prompt_details,
         "completion_tokens_details": completion_details,
     }
-    classes = usage_of(whole)
+    classes = usage_of({**told, **whole}, tier or told.get("service_tier"))
     prompt_details["cached_tokens"] = classes.cache_read
     if "cache_write_tokens" in prompt_details:
         prompt_details["cache_write_tokens"] = classes.cache_write

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.record import Attempt, Decision, Exchange, Gaps, Marks, Origin
-from proxy.wire.chunk import Usage
+from proxy.wire.usage import Parts, Usage
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -81,6 +81,7 @@ _maybe_texts = st.none() | _texts
 _bytes = st.integers(0, 1 << 40)
 _seconds = st.none() | st.floats(0, 1000)
 _tokens = st.integers(0, 1 << 30)
+_parts = st.builds(Parts, *[_tokens] * 7, _seconds, _maybe_texts)
 _gap = st.one_of(st.integers(0, MS), st.integers(0, SECOND), st.integers(0, 100 * SECOND))
 
 
@@ -109,7 +110,8 @@ def any_attempt(draw: st.DrawFn, no: int) -> Attempt:
     made = attempt(draw(st.sampled_from([*TARGETS, "openai/named-by-a-client"])), draw(st.sampled_from(Kind)), no)
     made.marks = draw(any_marks(T0 + draw(_gap)))
     made.gaps = draw(st.none() | any_gaps())
-    made.usage = draw(st.none() | st.builds(Usage, _tokens, _tokens, _tokens, _tokens, _tokens))
+    made.usage = draw(st.none() | st.builds(Usage, *[_tokens] * 5, st.none() | _parts))
+    made.price_version = draw(_maybe_texts)
     made.response_model, made.upstream_id, made.finish_reason = draw(st.tuples(*[_maybe_texts] * 3))
     made.usage_source, made.cost_source = draw(st.tuples(_maybe_texts, _maybe_texts))
     made.cost_usd, made.retry_after = draw(_seconds), draw(_seconds)

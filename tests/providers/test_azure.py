@@ -10,6 +10,7 @@ from proxy.providers.base import Endpoint, Minted
 from proxy.providers.catalog import CATALOG
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, DONE, Usage
+from proxy.wire.usage import Parts
 
 HOST = "https://res.openai.azure.com"
 TO = Endpoint("azure", HOST, "gpt-x", verbatim=False, quirks=CATALOG["azure"].quirks)
@@ -70,7 +71,11 @@ def test_a_stream() -> None:
         decoder = Azure().decoder(ask, TO, Minted("chatcmpl-1", 1))
         chunks = [chunk for at in range(0, len(raw), step) for chunk in decoder.feed(raw[at : at + step])]
         outcomes.append([chunk.raw for chunk in chunks])
-        assert (decoder.model, decoder.finish_reason, decoder.usage) == ("gpt-x-2025", "stop", Usage(3, 0, 0, 1, 0))
+        assert (decoder.model, decoder.finish_reason, decoder.usage) == (
+            "gpt-x-2025",
+            "stop",
+            Usage(3, 0, 0, 1, 0, Parts(tier="scale")),
+        )
     assert outcomes[0] == outcomes[1] == outcomes[2]
     told = [orjson.loads(chunk.raw[6:]) for chunk in chunks if chunk.kind not in (COMMENT, DONE)]
     for body in told:

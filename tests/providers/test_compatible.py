@@ -17,6 +17,7 @@ from proxy.providers.compatible import Compatible
 from proxy.providers.openai import BodyDecoder, StreamDecoder
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, DONE, Chunk, Usage
+from proxy.wire.usage import Parts
 
 MINTED = Minted("chatcmpl-minted", 1_700_000_000)
 END = b"data: [DONE]\n\n"
@@ -224,7 +225,7 @@ def test_what_follows_a_finish_reason_is_not_lost_and_its_repetition_is() -> Non
     together = put_together(bodies)
     assert (together["content"], together["finish"]) == ("ab", ["stop"])
     assert bodies[-1]["usage"]["cost"] == 0.5
-    assert decoder.usage == Usage(1, 0, 0, 2, 0)
+    assert decoder.usage == Usage(1, 0, 0, 2, 0, Parts(cost_usd=0.5))
 
 
 def test_perplexity_repeats_its_message_and_numbers_its_sources() -> None:

@@ -73,6 +73,6 @@ def test_errors_have_all_four_members() -> None:
 def test_usage_in_disjoint_classes(given: dict[str, object], expected: Usage) -> None:
     usage = usage_of(given)
     assert usage == expected
-    assert min(usage) >= 0
+    assert min(usage[:5]) >= 0
     assert usage.input == usage.uncached_input + usage.cache_read + usage.cache_write
     assert usage.output == usage.output_text + usage.reasoning

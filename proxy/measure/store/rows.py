@@ -12,7 +12,7 @@ from policies.verdict import Kind, Outcome
 from proxy.measure import timing
 from proxy.measure.store.schema import MARKS
 from proxy.record import Attempt, Exchange, Gaps, Origin
-from proxy.wire.chunk import Usage
+from proxy.wire.usage import CLASSES, Parts
 
 Row = tuple[int | float | str, ...]
 
@@ -43,17 +43,18 @@ _ATTEMPT = (
     *(_GIVEN, _TEXT),  # detail, dropped
     *(_GIVEN,) * 2,  # replayed, wait_ns
     _TEXT,  # finish_reason
-    *(_INT,) * len(Usage._fields),
+    *(_INT,) * len(CLASSES),
     *(_TEXT, _INT, _TEXT),  # usage_source, cost_usd, cost_source
     *(_GIVEN,) * 2,  # bytes
     *(_INT,) * len(timing.AttemptTimes._fields),
     *(_INT, _TEXT),  # chunks, gaps
     *(_GIVEN,) * len(MARKS),
+    *(_TEXT, _TEXT),  # parts, price_version
 )
 INSERT_EXCHANGE = f"INSERT INTO exchanges VALUES ({', '.join(_EXCHANGE)})"  # noqa: S608
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join(_ATTEMPT)})"  # noqa: S608
 
-_NO_USAGE = (_NO_INT,) * len(Usage._fields)
+_NO_USAGE = (_NO_INT,) * len(CLASSES)
 _KINDS = {kind: kind.value if kind is not Kind.OK else _NO_TEXT for kind in Kind}
 _OUTCOMES = {outcome: outcome.value for outcome in Outcome}
 _ORIGINS = {origin: origin.value for origin in Origin}
@@ -123,6 +124,7 @@ def exchange_row(n: int, exchange: Exchange, at: str) -> Row:
 def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
     gaps, marks, retry_after, cost = attempt.gaps, attempt.marks, attempt.retry_after, attempt.cost_usd
     ttft, tpot, e2e, max_gap, stall_count, stall = timing.attempt_times(attempt, stream=stream)
+    usage = attempt.usage
     return (
         n,
         attempt.no,
@@ -140,7 +142,7 @@ def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
         1 if attempt.replayed else 0,
         attempt.wait_ns,
         attempt.finish_reason or _NO_TEXT,
-        *(attempt.usage or _NO_USAGE),
+        *(usage[:5] if usage else _NO_USAGE),
         attempt.usage_source or _NO_TEXT,
         _NO_INT if cost is None else cost,
         attempt.cost_source or _NO_TEXT,
@@ -162,6 +164,8 @@ def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
         marks.first_content,
         marks.last_content,
         marks.end,
+        _NO_TEXT if usage is None or usage.parts is None else _parts(usage.parts),
+        attempt.price_version or _NO_TEXT,
     )
 
 
@@ -187,6 +191,12 @@ def _explained(candidates: tuple[str, ...], passed_over: tuple[tuple[str, str], 
     """Kept, since most requests of a route are planned alike."""
     reasons = [{"target": target, "reason": reason} for target, reason in passed_over]
     return orjson.dumps({"candidates": candidates, "passed_over": reasons}).decode()
+
+
+def _parts(parts: Parts) -> str:
+    """What was told beside the classes, by its name; a cost of 0 was told, too."""
+    told = {name: value for name, value in parts._asdict().items() if value or type(value) is float}
+    return orjson.dumps(told).decode()
 
 
 def _histogram(gaps: Gaps) -> str:

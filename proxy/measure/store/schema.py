@@ -45,16 +45,36 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE INDEX exchanges_id ON exchanges (id)",
         "CREATE INDEX exchanges_at ON exchanges (at)",
     ),
+    (
+        "ALTER TABLE attempts ADD COLUMN parts TEXT",
+        "ALTER TABLE attempts ADD COLUMN price_version TEXT",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
-_TOKENS = """
+PARTS = ("cache_write_1h", "audio_input", "image_input", "audio_cache_read", "audio_output", "image_output")
+"""Parts of the token classes: members of `attempts.parts`, 0 where usage was told without them."""
+
+
+def _part(name: str) -> str:
+    value = f"coalesce({{0}}.parts ->> '$.{name}', 0)"
+    return f"CASE WHEN {{0}}.uncached_input_tokens IS NOT NULL THEN {value} END AS {name}_tokens"
+
+
+_TOKENS = (
+    """
   {0}.uncached_input_tokens, {0}.cache_read_tokens, {0}.cache_write_tokens,
   {0}.output_text_tokens, {0}.reasoning_tokens,
   {0}.uncached_input_tokens + {0}.cache_read_tokens + {0}.cache_write_tokens AS input_tokens,
   {0}.cache_read_tokens AS cached_tokens,
   {0}.output_text_tokens + {0}.reasoning_tokens AS output_tokens,
-  {0}.usage_source"""
+  {0}.usage_source,
+  """
+    + ", ".join(map(_part, PARTS))
+    + """,
+  {0}.parts ->> '$.searches' AS searches, {0}.parts ->> '$.tier' AS service_tier,
+  {0}.parts ->> '$.cost_usd' AS reported_cost_usd, {0}.price_version"""
+)
 
 VIEWS: Sequence[str] = (
     "DROP VIEW IF EXISTS v_exchanges",

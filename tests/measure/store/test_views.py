@@ -21,6 +21,7 @@ from proxy.measure import timing
 from proxy.measure.store import rows, schema, writer
 from proxy.measure.store.writer import StoreSink
 from proxy.record import Attempt, Exchange
+from proxy.wire.usage import NO_PARTS
 from tests.measure.records import any_exchange, attempt, exchange, streamed
 from tests.measure.store.conftest import LIMIT
 
@@ -48,7 +49,8 @@ def _ms(ns: int | None) -> float | None:
 
 def _tokens(one: Attempt | None) -> dict[str, Any]:
     usage = one.usage if one is not None else None
-    given = usage or (None,) * 5
+    given = usage[:5] if usage else (None,) * 5
+    parts = usage.parts if usage else None
     names = (
         "uncached_input_tokens",
         "cache_read_tokens",
@@ -62,6 +64,11 @@ def _tokens(one: Attempt | None) -> dict[str, Any]:
         "cached_tokens": usage.cache_read if usage else None,
         "output_tokens": usage.output if usage else None,
         "usage_source": one.usage_source if one is not None else None,
+        **{f"{name}_tokens": getattr(parts or NO_PARTS, name) if usage else None for name in schema.PARTS},
+        "searches": (parts.searches or None) if parts else None,
+        "service_tier": parts.tier if parts else None,
+        "reported_cost_usd": parts.cost_usd if parts else None,
+        "price_version": one.price_version if one is not None else None,
     }
 
 
