@@ -203,7 +203,7 @@ def _count_attempt(cell: Cell, attempt: Attempt) -> None:
         cell.kinds[kind] = cell.kinds.get(kind, 0) + 1
     usage = attempt.usage
     if usage is not None:
-        for place, count in enumerate(usage, TOKENS):
+        for place, count in enumerate(usage[:5], TOKENS):
             numbers[place] += count
     if attempt.cost_usd is not None:
         numbers[COST_NANO] += round(attempt.cost_usd * 1e9)
