@@ -17,7 +17,7 @@ PURE = sorted(
         *(ROOT / "proxy/wire").rglob("*.py"),
         *(ROOT / "proxy/providers").rglob("*.py"),
         ROOT / "proxy/measure/timing.py",
-        *(ROOT / f"proxy/scoring/{name}.py" for name in ("answer", "text", "form")),
+        *(ROOT / f"proxy/scoring/{name}.py" for name in ("text", "form")),
     ]
 )
 FORBIDDEN = {

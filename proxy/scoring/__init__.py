@@ -15,10 +15,14 @@ from collections.abc import Callable
 from importlib import import_module
 
 from proxy.scoring import form, text
-from proxy.scoring.answer import FAILED, Answer, Call, said
+from proxy.scoring.form import empty, failed
+from proxy.wire.answer import Answer
 from proxy.wire.chunk import Json
 
-__all__ = ["ARMS", "FAILED", "REFERENCES", "SAMENESS", "Answer", "Arm", "Call", "named", "said", "within"]
+__all__ = ["ARMS", "FAILED", "REFERENCES", "SAMENESS", "Arm", "empty", "failed", "named", "within"]
+
+FAILED = Answer()
+"""What is scored where there was no answer."""
 
 Arm = Callable[[Json, Answer], float | None]
 Reference = Callable[[str, str], float | None]
@@ -27,7 +31,7 @@ Sameness = Callable[[Answer, Answer], float | None]
 
 def success(body: Json, answer: Answer) -> float | None:
     """1 for an answer that came whole and says anything at all."""
-    return float(not answer.failed and not answer.empty)
+    return float(not failed(answer) and not empty(answer))
 
 
 ARMS: dict[str, Arm] = {
@@ -53,7 +57,7 @@ REFERENCES: dict[str, Reference] = {
 
 def _texts(compare: Reference) -> Sameness:
     def same(primary: Answer, candidate: Answer) -> float | None:
-        if primary.failed or candidate.failed or not (primary.text and candidate.text):
+        if failed(primary) or failed(candidate) or not (primary.text and candidate.text):
             return None
         return compare(candidate.text, primary.text)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from math import sqrt
 
-from proxy.scoring.answer import Answer
+from proxy.scoring.form import failed
+from proxy.wire.answer import Answer
 
 Embedding = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
 """Asks any embeddings target; one vector a text, in order."""
@@ -13,7 +14,7 @@ Embedding = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
 
 async def same_meaning(embed: Embedding, primary: Answer, candidate: Answer) -> float | None:
     """Cosine of the two texts, nothing below 0; None unless both have text."""
-    if primary.failed or candidate.failed or not (primary.text.strip() and candidate.text.strip()):
+    if failed(primary) or failed(candidate) or not (primary.text.strip() and candidate.text.strip()):
         return None
     one, other = await embed([primary.text, candidate.text])
     return cosine(one, other)

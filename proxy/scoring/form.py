@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from proxy.scoring.answer import Answer, Call
 from proxy.scoring.text import f1
+from proxy.wire.answer import Answer, ToolCall
 from proxy.wire.chunk import Json
 
 _LARGEST = 1 << 20
@@ -29,13 +29,22 @@ _REFUSALS = re.compile(
 )
 
 
+def failed(answer: Answer) -> bool:
+    """There was no answer, or only a part of one."""
+    return answer.finish_reason is None
+
+
+def empty(answer: Answer) -> bool:
+    return not (answer.text.strip() or answer.tool_calls or answer.refusal)
+
+
 def validity(body: Json, answer: Answer) -> float | None:
     """1 if the answer is JSON, keeps to its schema, or calls known tools with arguments that keep to theirs."""
     demanded = _demanded(body)
-    if answer.failed or answer.empty:
+    if failed(answer) or empty(answer):
         return 0.0 if demanded is not None else None
-    if answer.calls:
-        return float(all(_call_is_valid(call, body) for call in answer.calls))
+    if answer.tool_calls:
+        return float(all(_call_is_valid(call, body) for call in answer.tool_calls))
     if demanded is None:
         return None
     if demanded is _CALL:
@@ -45,7 +54,7 @@ def validity(body: Json, answer: Answer) -> float | None:
 
 def answered(body: Json, answer: Answer) -> float | None:
     """1 unless the answer is a refusal, by its own field, its finish reason or its first words (English)."""
-    if answer.failed:
+    if failed(answer):
         return None
     refused = bool(answer.refusal) or answer.finish_reason == "content_filter"
     return float(not (refused or _REFUSALS.search(answer.text[:400])))
@@ -53,15 +62,15 @@ def answered(body: Json, answer: Answer) -> float | None:
 
 def whole(body: Json, answer: Answer) -> float | None:
     """1 unless the answer was cut at the limit of tokens."""
-    return None if answer.failed else float(answer.finish_reason != "length")
+    return None if failed(answer) else float(answer.finish_reason != "length")
 
 
 def same_calls(primary: Answer, candidate: Answer) -> float | None:
     """F1 of the calls by name and arguments, half of it for the names alone; None if neither calls anything."""
-    if primary.failed or candidate.failed or not (primary.calls or candidate.calls):
+    if failed(primary) or failed(candidate) or not (primary.tool_calls or candidate.tool_calls):
         return None
-    names = f1([call.name for call in primary.calls], [call.name for call in candidate.calls])
-    exactly = f1([_canonical(call) for call in primary.calls], [_canonical(call) for call in candidate.calls])
+    names = f1([call.name for call in primary.tool_calls], [call.name for call in candidate.tool_calls])
+    exactly = f1([_canonical(call) for call in primary.tool_calls], [_canonical(call) for call in candidate.tool_calls])
     return (names + exactly) / 2.0
 
 
@@ -84,7 +93,7 @@ def _demanded(body: Json) -> Json | None:
     return None
 
 
-def _call_is_valid(call: Call, body: Json) -> bool:
+def _call_is_valid(call: ToolCall, body: Json) -> bool:
     for tool in body.get("tools") or ():
         function = tool.get("function") if isinstance(tool, dict) else None
         if isinstance(function, dict) and function.get("name") == call.name:
@@ -119,7 +128,7 @@ def _validator(schema: bytes) -> Any:
     return kind(orjson.loads(schema), registry=Registry())
 
 
-def _canonical(call: Call) -> tuple[str, bytes | str]:
+def _canonical(call: ToolCall) -> tuple[str, bytes | str]:
     try:
         return call.name, orjson.dumps(orjson.loads(call.arguments), option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):

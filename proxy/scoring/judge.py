@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import orjson
 
-from proxy.scoring.answer import Answer
+from proxy.scoring.form import empty, failed
+from proxy.wire.answer import Answer
 from proxy.wire.chunk import Json
 
 Asking = Callable[[Json], Awaitable[str]]
@@ -66,7 +67,7 @@ class Judge(NamedTuple):
 
         An arm without an answer loses without being shown.
         """
-        lost = [answer.failed or answer.empty for answer in (candidate, primary)]
+        lost = [failed(answer) or empty(answer) for answer in (candidate, primary)]
         if any(lost):
             return 0.5 if all(lost) else float(lost[1])
         first = await self._once(ask, request, candidate, primary)
@@ -78,7 +79,7 @@ class Judge(NamedTuple):
 
     async def grade(self, ask: Asking, request: Json, answer: Answer, reference: str = "") -> float | None:
         """One answer alone, in [0, 1]; None where the judge's words say nothing."""
-        if answer.failed or answer.empty:
+        if failed(answer) or empty(answer):
             return 0.0
         told = {"request": _shown(request), "reference": reference or "(none)", "answer": _spoken(answer)}
         reply = await self._ask(ask, _ONE, told)
@@ -113,7 +114,7 @@ def _json_in(reply: str) -> Json:
 
 
 def _spoken(answer: Answer) -> str:
-    calls = "\n".join(f"[calls {call.name} with {call.arguments}]" for call in answer.calls)
+    calls = "\n".join(f"[calls {call.name} with {call.arguments}]" for call in answer.tool_calls)
     return "\n".join(part for part in (answer.text or answer.refusal, calls) if part)
 
 

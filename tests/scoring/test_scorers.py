@@ -6,19 +6,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import scoring
-from proxy.scoring import FAILED, Answer, Call, form, text
+from proxy.scoring import FAILED, form, text
 from proxy.scoring.embedding import cosine
+from proxy.wire.answer import Answer, ToolCall
 
 TEXT = st.text(max_size=60)
 ANSWERS = st.builds(
     Answer,
     text=TEXT,
-    calls=st.lists(st.builds(Call, name=st.sampled_from(["f", "g"]), arguments=st.sampled_from(["{}", '{"a":1}', "x"])))
-    .map(tuple),
+    tool_calls=st.lists(
+        st.builds(
+            ToolCall,
+            id=st.just(""),
+            name=st.sampled_from(["f", "g"]),
+            arguments=st.sampled_from(["{}", '{"a":1}', "x"]),
+        )
+    ).map(tuple),
     refusal=st.sampled_from(["", "no"]),
     finish_reason=st.sampled_from(["stop", "length", "content_filter", None]),
-    failed=st.booleans(),
-)  # fmt: skip
+)
+
+
+def _call(name: str, arguments: str) -> ToolCall:
+    return ToolCall("", name, arguments)
+
+
+def _said(text: str = "", **more: object) -> Answer:
+    return Answer(text, **{"finish_reason": "stop", **more})  # type: ignore[arg-type]
+
+
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}]
 JSON_SCHEMA = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}}
@@ -64,23 +80,23 @@ def test_rouge_l_is_the_longest_common_subsequence(ones: list[str], others: list
 @pytest.mark.parametrize(
     ("body", "answer", "score"),
     [
-        ({}, Answer("anything"), None),
-        ({}, Answer(""), None),
-        ({"response_format": {"type": "json_object"}}, Answer('{"a": 1}'), 1.0),
-        ({"response_format": {"type": "json_object"}}, Answer("[1]"), 0.0),
-        ({"response_format": {"type": "json_object"}}, Answer("```json\n{}\n```"), 0.0),
-        ({"response_format": {"type": "json_object"}}, Answer(""), 0.0),
-        (JSON_SCHEMA, Answer('{"city": "Bern"}'), 1.0),
-        (JSON_SCHEMA, Answer('{"city": 7}'), 0.0),
+        ({}, _said("anything"), None),
+        ({}, _said(""), None),
+        ({"response_format": {"type": "json_object"}}, _said('{"a": 1}'), 1.0),
+        ({"response_format": {"type": "json_object"}}, _said("[1]"), 0.0),
+        ({"response_format": {"type": "json_object"}}, _said("```json\n{}\n```"), 0.0),
+        ({"response_format": {"type": "json_object"}}, _said(""), 0.0),
+        (JSON_SCHEMA, _said('{"city": "Bern"}'), 1.0),
+        (JSON_SCHEMA, _said('{"city": 7}'), 0.0),
         (JSON_SCHEMA, FAILED, 0.0),
-        ({"tools": TOOLS}, Answer("no call was needed"), None),
-        ({"tools": TOOLS}, Answer(calls=(Call("f", '{"city": "Bern"}'),)), 1.0),
-        ({"tools": TOOLS}, Answer(calls=(Call("f", '{"town": "Bern"}'),)), 0.0),
-        ({"tools": TOOLS}, Answer(calls=(Call("unknown", "{}"),)), 0.0),
+        ({"tools": TOOLS}, _said("no call was needed"), None),
+        ({"tools": TOOLS}, _said(tool_calls=(_call("f", '{"city": "Bern"}'),)), 1.0),
+        ({"tools": TOOLS}, _said(tool_calls=(_call("f", '{"town": "Bern"}'),)), 0.0),
+        ({"tools": TOOLS}, _said(tool_calls=(_call("unknown", "{}"),)), 0.0),
         ({"tools": TOOLS}, FAILED, None),
-        ({"tools": TOOLS, "tool_choice": "required"}, Answer("I would rather talk"), 0.0),
+        ({"tools": TOOLS, "tool_choice": "required"}, _said("I would rather talk"), 0.0),
         ({"tools": TOOLS, "tool_choice": "required"}, FAILED, 0.0),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 7}}}}, Answer("{}"), None),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 7}}}}, _said("{}"), None),
     ],
 )
 def test_validity(body: dict[str, object], answer: Answer, score: float | None) -> None:
@@ -90,10 +106,10 @@ def test_validity(body: dict[str, object], answer: Answer, score: float | None) 
 def test_a_schema_cannot_reach_out_or_hold_up() -> None:
     outside = {"$ref": "http://127.0.0.1:9/schema.json"}
     body = {"response_format": {"type": "json_schema", "json_schema": {"schema": outside}}}
-    assert form.validity(body, Answer("{}")) is None
+    assert form.validity(body, _said("{}")) is None
     slow = {"type": "object", "properties": {"a": {"pattern": "^(a+)+$"}}}
     body = {"response_format": {"type": "json_schema", "json_schema": {"schema": slow}}}
-    assert form.validity(body, Answer(orjson.dumps({"a": "a" * 40 + "!"}).decode())) == 1.0
+    assert form.validity(body, _said(orjson.dumps({"a": "a" * 40 + "!"}).decode())) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -106,21 +122,21 @@ def test_a_schema_cannot_reach_out_or_hold_up() -> None:
     ],
 )
 def test_refusals(said: str, score: float) -> None:
-    assert form.answered({}, Answer(said)) == score
+    assert form.answered({}, _said(said)) == score
 
 
 def test_refusals_by_field_and_finish_reason() -> None:
-    assert form.answered({}, Answer(refusal="no")) == 0.0
-    assert form.answered({}, Answer("cut", finish_reason="content_filter")) == 0.0
-    assert form.whole({}, Answer("cut", finish_reason="length")) == 0.0
+    assert form.answered({}, _said(refusal="no")) == 0.0
+    assert form.answered({}, _said("cut", finish_reason="content_filter")) == 0.0
+    assert form.whole({}, _said("cut", finish_reason="length")) == 0.0
 
 
 def test_calls_are_compared_by_name_and_arguments() -> None:
-    one = Answer(calls=(Call("f", '{"a": 1, "b": 2}'),))
-    assert form.same_calls(one, Answer(calls=(Call("f", '{"b":2,"a":1}'),))) == 1.0
-    assert form.same_calls(one, Answer(calls=(Call("f", '{"b":3}'),))) == 0.5
-    assert form.same_calls(one, Answer("text")) == 0.0
-    assert form.same_calls(Answer("a"), Answer("b")) is None
+    one = _said(tool_calls=(_call("f", '{"a": 1, "b": 2}'),))
+    assert form.same_calls(one, _said(tool_calls=(_call("f", '{"b":2,"a":1}'),))) == 1.0
+    assert form.same_calls(one, _said(tool_calls=(_call("f", '{"b":3}'),))) == 0.5
+    assert form.same_calls(one, _said("text")) == 0.0
+    assert form.same_calls(_said("a"), _said("b")) is None
 
 
 @pytest.mark.parametrize(
@@ -147,7 +163,7 @@ def test_references(scorer: str, answer: str, reference: str, score: float | Non
 
 def test_a_users_own_scorer() -> None:
     own = scoring.named(f"{__name__}:polite")
-    assert (own({}, Answer("please")), own({}, Answer("now"))) == (1.0, None)
+    assert (own({}, _said("please")), own({}, _said("now"))) == (1.0, None)
     with pytest.raises(ValueError, match="returned 7"):
         scoring.named(f"{__name__}:wild")({}, Answer())
     for place in ("nowhere:f", f"{__name__}:missing", f"{__name__}:SCHEMA", ""):
