@@ -164,14 +164,17 @@ class Try:
         native = target.speaker(ask.operation)
         self.writer = ask.writer(native is not None, self._minted.id)
         speaker: Speaker[Any] = native or target.provider
+        lost: tuple[str, ...] = ()
         if native is None:
-            ask = ask.as_chat()
+            ask = chat = ask.as_chat()
+            lost = chat.dropped
         self._decoder = speaker.decoder(ask, target.endpoint, self._minted)
         built = speaker.build(ask, target.endpoint)
-        if built.dropped and target.unsupported != DROP:
-            raise _not_dropped(built.dropped, target)
+        dropped = (*lost, *built.dropped) if lost else built.dropped
+        if dropped and target.unsupported != DROP:
+            raise _not_dropped(dropped, target)
         attempt.request_bytes = len(built.body)
-        attempt.dropped = built.dropped
+        attempt.dropped = dropped
         now = attempt.marks.received
         connection = target.transport.idle(target.origin)
         if connection is None:

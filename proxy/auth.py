@@ -52,13 +52,17 @@ class Gate:
             _not_from_elsewhere(headers)
             return None
         given = header(headers, b"authorization")
-        if given[:7].lower() == b"bearer ":
-            digest = hashlib.sha256(given[7:].strip()).digest()
+        # Anthropic's clients send their key in a header of its own.
+        secret = given[7:].strip() if given[:7].lower() == b"bearer " else header(headers, b"x-api-key").strip()
+        if secret:
+            digest = hashlib.sha256(secret).digest()
             key = self._keys.get(digest)
             if key is not None and hmac.compare_digest(digest, key.digest):
                 return key
             raise _denied("The API key is not known to this proxy. Use a key from `keys` in its config.")
-        raise _denied("No API key was given. Send `Authorization: Bearer KEY` with a key of this proxy.")
+        raise _denied(
+            "No API key was given. Send `Authorization: Bearer KEY` (or `x-api-key: KEY`) with a key of this proxy."
+        )
 
     def may_go_direct(self, key: Key | None) -> bool:
         """Whether this caller may name a `provider/model` that is no route."""

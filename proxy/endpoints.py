@@ -15,6 +15,8 @@ from proxy.auth import Gate, header
 from proxy.engine import Engine, Run
 from proxy.errors import Refusal
 from proxy.failure import shutting_down
+from proxy.forms.anthropic_errors import ANTHROPIC
+from proxy.forms.messages import MessagesRequest
 from proxy.router import Router
 from proxy.wire.chat import ChatRequest
 from proxy.wire.render import OPENAI, Form
@@ -35,7 +37,7 @@ _CUT = {"type": "cut"}
 """Ends a connection whose answer cannot be ended: see `proxy.web.cycle`."""
 _BODY_FOLLOWS = {"body_follows": True}
 """A hint to our own server (`web/cycle.py`); others know nothing of it and lose nothing."""
-_FORWARDED = (b"openai-", b"x-ratelimit-")
+_FORWARDED = (b"openai-", b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
 class Front:
@@ -59,6 +61,7 @@ class Door(NamedTuple):
 
 DOORS: dict[str, Door] = {
     "/v1/chat/completions": Door(ChatRequest.parse, OPENAI),
+    "/v1/messages": Door(MessagesRequest.parse, ANTHROPIC),
 }
 """By path. All are asked by POST."""
 
@@ -131,7 +134,7 @@ class Doors:
             headers = [_SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         else:
             headers = [_JSON, (b"content-length", b"%d" % len(head))]
-        headers += _told(run)
+        headers += _told(run, ask.form)
         await send({"type": "http.response.start", "status": 200, "headers": headers, **_BODY_FOLLOWS})
         data = head
         while True:
@@ -147,7 +150,7 @@ class Doors:
     async def _refuse(self, run: Run, refusal: Refusal, form: Form, send: Send) -> None:
         run.refuse(refusal)
         run.deadline.close()
-        await _send_refusal(refusal, form.refusal(refusal, run.exchange.id), _told(run), send)
+        await _send_refusal(refusal, form.refusal(refusal, run.exchange.id), _told(run, form), send)
 
     async def _fault(self, run: Run, form: Form, send: Send) -> None:
         """A fault of ours: an error body if nothing was sent yet; else the connection is cut, never ended cleanly."""
@@ -234,10 +237,10 @@ def _too_large(limit: int) -> Refusal:
     )
 
 
-def _told(run: Run) -> list[tuple[bytes, bytes]]:
+def _told(run: Run, form: Form) -> list[tuple[bytes, bytes]]:
     """The headers that tell what became of the request."""
     exchange = run.exchange
-    headers = [(b"x-request-id", exchange.id.encode())]
+    headers = [(name, exchange.id.encode()) for name in form.id_headers]
     if exchange.attempts:
         last = exchange.attempts[-1]
         overhead, upstream = run.spent_ms()

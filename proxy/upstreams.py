@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from policies.base import Candidate
 from proxy.clock import SECOND
-from proxy.providers.base import Endpoint, Natives, Provider, Sign, Signs, Speaker
+from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
 from proxy.wire.request import CHAT, Request
 
@@ -107,11 +107,12 @@ class Target:
 
     def _both_heads(self, speaker: Speaker[Any]) -> tuple[Head, Head]:
         base = urlsplit(self.endpoint.base_url).path.rstrip("/")
+        own = speaker.per_call if isinstance(speaker, PerCall) else frozenset()
         whole, streamed = (
             Head(
                 "POST",
                 base + speaker.path(self.endpoint, stream),
-                self.provider.headers(self.endpoint, self._credential, stream),
+                [one for one in self.provider.headers(self.endpoint, self._credential, stream) if one[0] not in own],
             )
             for stream in (False, True)
         )

@@ -6,18 +6,20 @@ Wire facts from Anthropic's API reference (authentication, versions, errors) and
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.anthropic_answer import BodyDecoder, StreamDecoder
 from proxy.providers.anthropic_models import model
+from proxy.providers.anthropic_native import VERSION, CountTokens, Messages
 from proxy.providers.anthropic_request import answer_tool, build
-from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.errors import classify, error_in, retry_after, words
 from proxy.wire.chat import ChatRequest
 from proxy.wire.scribe import Scribe
 
-VERSION = b"2023-06-01"
 OAUTH_BETA = b"oauth-2025-04-20"
 """Demanded with OAuth tokens (`sk-ant-oat…`), which travel as bearer tokens."""
 
@@ -29,6 +31,7 @@ class Anthropic:
     """The dialect. One object serves every target that speaks it."""
 
     dialect = "anthropic"
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = {"messages": Messages(), "count_tokens": CountTokens()}
 
     def headers(self, to: Endpoint, credential: str | None, stream: bool) -> Headers:
         own = {name.lower().encode(): value.encode() for name, value in to.headers}

@@ -222,9 +222,10 @@ class StreamDecoder(_Reading):
             self._end()
         return self.scribe.take()
 
-    def _event(self, data: bytes) -> None:
+    def _event(self, data: bytes) -> Json | None:
+        """Reads one event; gives its object, or None for a comment."""
         if not data:
-            return
+            return None
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError as error:
@@ -249,6 +250,7 @@ class StreamDecoder(_Reading):
             self._end()
         elif kind == "error" or "error" in body:
             raise told_in_answer(error_in(data), "an error inside the stream")
+        return body
 
     def _delta(self, index: int, delta: Json) -> None:
         kind = delta.get("type")

@@ -129,6 +129,14 @@ class Provider(Speaker[ChatRequest], Protocol):
 
 
 @runtime_checkable
+class PerCall(Protocol):
+    """A speaker whose requests bring headers of their own in the place of the fixed ones."""
+
+    per_call: frozenset[bytes]
+    """Names in lower case."""
+
+
+@runtime_checkable
 class Natives(Protocol):
     """A provider that can be asked for more than chat: operation -> who speaks it."""
 

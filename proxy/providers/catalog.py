@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 CATALOG: dict[str, Row] = {
-    "openai": Row("https://api.openai.com/v1", ("OPENAI_API_KEY",), verbatim=True),
+    "openai": Row("https://api.openai.com/v1", ("OPENAI_API_KEY",), verbatim=True, quirks=quirks.OPENAI),
     # Other dialects.
     "azure": Row(None, ("AZURE_OPENAI_API_KEY",), dialect="azure", quirks=quirks.AZURE),
     "anthropic": Row("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), dialect="anthropic"),
@@ -83,6 +83,14 @@ CATALOG: dict[str, Row] = {
     # One's own servers, at their customary ports. The key is optional.
     "vllm": Row("http://127.0.0.1:8000/v1", ("VLLM_API_KEY",), key_required=False, verbatim=True),
     "llamacpp": Row("http://127.0.0.1:8080/v1", ("LLAMA_API_KEY",), key_required=False, verbatim=True),
-    "ollama": Row("http://127.0.0.1:11434/v1", ("OLLAMA_API_KEY",), key_required=False, verbatim=True),
-    "lmstudio": Row("http://127.0.0.1:1234/v1", ("LM_API_TOKEN",), key_required=False, verbatim=True),
+    "ollama": Row(
+        "http://127.0.0.1:11434/v1",
+        ("OLLAMA_API_KEY",),
+        key_required=False,
+        verbatim=True,
+        quirks=quirks.OWN_SERVER,
+    ),
+    "lmstudio": Row(
+        "http://127.0.0.1:1234/v1", ("LM_API_TOKEN",), key_required=False, verbatim=True, quirks=quirks.OWN_SERVER
+    ),
 }

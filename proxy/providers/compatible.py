@@ -21,7 +21,7 @@ class Compatible(OpenAI):
     """The `openai` dialect for every server that speaks it, byte for byte or made strict."""
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
-        if to.verbatim:
+        if to.verbatim and not ask.translated:
             return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
         return build(ask, to)
 

@@ -32,6 +32,8 @@ def adapted(ask: ChatRequest, to: Endpoint) -> tuple[Json, tuple[str, ...]]:
     body = ask.filled(to.params, to.force)
     _refuse(body, to)
     dropped: list[str] = []
+    if ask.translated:
+        body = _plain(body, quirks, dropped)
     changed = {**body, "messages": [_message(one, quirks, dropped) for one in body["messages"]]}
     _drop(changed, to, dropped)
     _effort(changed, quirks)
@@ -102,6 +104,39 @@ def _effort(body: Json, quirks: Quirks) -> None:
     level = body.pop("reasoning_effort")
     for name, value in (off if level == "none" else on).items():
         body.setdefault(name, value)
+
+
+def _plain(body: Json, quirks: Quirks, dropped: list[str]) -> Json:
+    """A request that came in another form, without what only some providers know of it."""
+    told = {**body, "messages": [_plain_message(one, quirks, dropped) for one in body["messages"]]}
+    if "tools" in body and not quirks.marks:
+        told["tools"] = [_unmarked(tool, dropped) for tool in body["tools"]]
+    return told
+
+
+def _plain_message(message: Json, quirks: Quirks, dropped: list[str]) -> Json:
+    told = dict(message)
+    if told.pop("is_error", False) and type(told.get("content")) is str:
+        told["content"] = f"Error: {told['content']}"
+    if not quirks.marks:
+        told = _unmarked(told, dropped)
+        told.pop("reasoning_details", None)
+        if type(told.get("content")) is list:
+            told["content"] = [_unmarked(part, dropped) for part in told["content"]]
+    if not quirks.signs_calls:
+        told.pop("extra_content", None)
+        if "tool_calls" in told:
+            told["tool_calls"] = [
+                {key: value for key, value in call.items() if key != "extra_content"} for call in told["tool_calls"]
+            ]
+    return told
+
+
+def _unmarked(holder: Json, dropped: list[str]) -> Json:
+    if "cache_control" not in holder:
+        return holder
+    dropped.append("cache_control")
+    return {key: value for key, value in holder.items() if key != "cache_control"}
 
 
 def _message(message: Json, quirks: Quirks, dropped: list[str]) -> Json:

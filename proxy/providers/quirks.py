@@ -26,6 +26,11 @@ class Quirks(NamedTuple):
     """The member of an assistant's message under which it takes its reasoning back; empty: it takes none."""
     message_drop: frozenset[str] = frozenset()
     """Members of messages it answers with an error."""
+    marks: bool = False
+    """It takes `cache_control` and `reasoning_details`, which are not OpenAI's. What a client wrote itself is passed on
+    anyway; this is about requests that came in another form."""
+    signs_calls: bool = True
+    """It takes, or overlooks, `extra_content` of tool calls."""
     developer: bool = False
     """It knows the role `developer`; otherwise such messages are sent as `system`."""
     effort: tuple[dict[str, Any], dict[str, Any]] | None = None
@@ -40,7 +45,7 @@ class Quirks(NamedTuple):
 
 
 PLAIN = Quirks()
-OPENAI = Quirks(service_tiers=None, developer=True)
+OPENAI = Quirks(drop=frozenset({"top_k"}), service_tiers=None, developer=True, thinking_back="", signs_calls=False)
 
 _HINTS = frozenset(
     {"store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity", "prediction"}
@@ -90,7 +95,9 @@ PERPLEXITY = Quirks(
     thinking_back="",
     citations=True,
 )
-OPENROUTER = Quirks(refuse=frozenset({"n"}), service_tiers=None, developer=True, thinking_back="reasoning")
+OPENROUTER = Quirks(refuse=frozenset({"n"}), service_tiers=None, developer=True, thinking_back="reasoning", marks=True)
+# They know the old name of the limit alone.
+OWN_SERVER = Quirks(rename=_OLD_LIMIT)
 CEREBRAS = Quirks(
     drop=_HINTS | _PENALTIES | _BIAS | {"metadata"},
     refuse=frozenset({"n"}),
@@ -118,4 +125,4 @@ MISTRAL = Quirks(
     thinking_back="",
     message_drop=frozenset({"refusal", "annotations", "audio", "reasoning", "reasoning_details"}),
 )
-AZURE = OPENAI._replace(thinking_back="")
+AZURE = OPENAI

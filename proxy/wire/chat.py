@@ -18,6 +18,7 @@ from proxy.wire.request import (
     Types,
     check_model,
     check_types,
+    dumped,
     named,
     parse_object,
     wrong,
@@ -68,6 +69,10 @@ class ChatRequest(Request):
 
     operation = CHAT
     translates = True
+    translated = False
+    """It was made from another form, so that no client wrote it for the very target that gets it."""
+    dropped: tuple[str, ...] = ()
+    """What the other form asked for and chat cannot say, by name."""
     twins: ClassVar = {"max_tokens": ("max_completion_tokens",), "max_completion_tokens": ("max_tokens",)}
 
     def __init__(self, raw: bytes, body: Json) -> None:
@@ -93,6 +98,19 @@ class ChatRequest(Request):
 
     def as_chat(self) -> ChatRequest:
         return self
+
+
+class TranslatedChat(ChatRequest):
+    """One that was made from a request in another form. Raises `Refusal` (400) as `parse` does."""
+
+    __slots__ = ("dropped",)
+
+    translated = True
+
+    def __init__(self, body: Json, dropped: tuple[str, ...]) -> None:
+        _check(body)
+        super().__init__(dumped(body), body)
+        self.dropped = dropped
 
 
 def _check(body: Json) -> None:

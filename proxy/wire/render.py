@@ -49,6 +49,9 @@ def without_usage(chunk: Chunk) -> bytes:
 class Form(Protocol):
     """How a family of endpoints tells what went wrong."""
 
+    id_headers: tuple[bytes, ...]
+    """In which headers its clients look for the request's id."""
+
     def refusal(self, refusal: Refusal, id: str) -> bytes:
         """The body of an error; `id` is the exchange's."""
         ...
@@ -59,6 +62,8 @@ class Form(Protocol):
 
 
 class OpenAIForm:
+    id_headers: tuple[bytes, ...] = (b"x-request-id",)
+
     def refusal(self, refusal: Refusal, id: str) -> bytes:
         if refusal.body is not None:
             return refusal.body

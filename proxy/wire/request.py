@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import orjson
@@ -31,6 +32,9 @@ MODEL_LIMIT = 512
 
 CHAT = "chat"
 """The operation that every dialect knows, and into which other forms are translated."""
+
+CARRIED = b"wb1."
+"""How text begins that we put in a signature's place; see `proxy.forms.carried`."""
 
 _MODEL = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -63,6 +67,8 @@ class Request:
     """How its answers, errors and broken streams look."""
     twins: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Fields that count as one: each name with the others that mean the same."""
+    headers: Headers = ()
+    """Those of the client's that a target which speaks this form must see."""
     translates: ClassVar[bool] = False
     """`as_chat` is worth a try."""
 
@@ -80,6 +86,12 @@ class Request:
         body = parse_object(raw)
         check_model(body)
         return cls(raw, body)
+
+    def with_body(self, body: Json) -> Self:
+        """The same request with another body. Raises `Refusal` (400) where it is nested too deep."""
+        one = copy(self)
+        one.body, one.raw = body, dumped(body)
+        return one
 
     @property
     def reasons(self) -> bool:
@@ -128,10 +140,7 @@ class Request:
                 return spliced
         whole = {**body, **added, "model": model}
         self._force(whole, force)
-        try:
-            return orjson.dumps(whole)
-        except orjson.JSONEncodeError as error:
-            raise Refusal(400, f"The request body cannot be passed on: {error}. Nest it less deeply.") from error
+        return dumped(whole)
 
     def filled(self, params: Mapping[str, Any] | None = None, force: Mapping[str, Any] | None = None) -> Json:
         """The body with `params` and `force` as in `for_upstream`, without nulls: what a translation starts from."""
@@ -170,6 +179,14 @@ class Request:
         if added:
             raw = b"%b,%b" % (raw.rstrip(b" \t\r\n")[:-1], orjson.dumps(added)[1:])
         return raw
+
+
+def dumped(body: Json) -> bytes:
+    """Raises `Refusal` (400) where the body cannot be written again."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise Refusal(400, f"The request body cannot be passed on: {error}. Nest it less deeply.") from error
 
 
 def wrong(param: str, message: str, code: str = "invalid_type") -> Refusal:
