@@ -75,7 +75,7 @@ class Provider(Section):
     ca_file: CaFile | None = Field(default=None, description="PEM file of certificate authorities to trust instead.")
     headers: Headers = Field(default_factory=dict, description="Headers added to each request.")
     usage_in_stream: Flag = Field(default=True, description="Whether it may be asked for usage in a stream.")
-    verbatim: Flag = Field(default=True, description="Whether its answers are passed on byte for byte.")
+    verbatim: Flag = Field(default=True, description="Whether answers in OpenAI's form are passed on byte for byte.")
     region: Place | None = Field(default=None, description="Where at AWS the models run (bedrock).")
     project: Place | None = Field(default=None, description="The project at Google Cloud (vertex).")
     location: Place | None = Field(

@@ -180,7 +180,7 @@ class Answer:
         web = _mapping(_mapping(citation, "location"), "web")
         if web:
             title = citation.get("title") or web.get("domain") or ""
-            self._annotations.append((at, {"url": web.get("url") or "", "title": title}))
+            self._annotations.append((at, {"url": str(web.get("url") or ""), "title": str(title)}))
         else:
             # OpenAI's annotations know links and its own files only.
             self.scribe.append("citations", [citation])

@@ -14,9 +14,12 @@ def citations_of(text: str, body: Json) -> list[Json]:
 
     Sources that the text does not name get none, since an annotation has a place; the lists themselves are kept.
     """
-    results = [one for one in body.get("search_results") or () if type(one) is dict]
-    titles = {one.get("url"): one["title"] for one in results if type(one.get("title")) is str}
-    sources = body.get("citations") or [one.get("url") for one in results]
+    told = body.get("search_results")
+    results = [one for one in told if type(one) is dict] if type(told) is list else []
+    titled = [one for one in results if type(one.get("url")) is str and type(one.get("title")) is str]
+    titles = {one["url"]: one["title"] for one in titled}
+    named = body.get("citations")
+    sources = named if type(named) is list and named else [one.get("url") for one in results]
     found = []
     for match in _MARK.finditer(text):
         number = int(match[1]) - 1

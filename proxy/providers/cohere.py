@@ -74,7 +74,9 @@ class _Decoder:
         self.pending: list[Chunk] = []
 
     def _content(self, part: object) -> None:
-        if type(part) is dict:
+        if type(part) is str:
+            self.scribe.text(part)
+        elif type(part) is dict:
             self.scribe.reasoning(_text(part.get("thinking")))
             self.scribe.text(_text(part.get("text")))
 
@@ -93,7 +95,7 @@ class _Decoder:
 
     def _finish(self, reason: object, usage: object, number_of_calls: int, error: object = None) -> None:
         """Raises `UpstreamError` for a finish reason that tells of a failure."""
-        if error or reason in _FAILED:
+        if error or (type(reason) is str and reason in _FAILED):
             found = error_in(orjson.dumps({"error": error})) if error else None
             raise told_in_answer(found, f"finish reason `{reason}`")
         if type(reason) is not str or not reason:
@@ -113,11 +115,15 @@ def _text(value: object) -> str:
     return value if type(value) is str else ""
 
 
+def _list(value: object) -> list[Any]:
+    return value if type(value) is list else []
+
+
 def _annotations(citation: Json) -> list[Json]:
     """One for each source. A document may have an address and a title; otherwise its id stands for it."""
     noted = []
     start, end = citation.get("start"), citation.get("end")
-    for source in citation.get("sources") or ():
+    for source in _list(citation.get("sources")):
         if type(source) is not dict or type(start) is not int or type(end) is not int:
             continue
         told = source.get("document") or source.get("tool_output")
@@ -147,7 +153,7 @@ def usage_of(usage: object) -> tuple[Usage | None, Json]:
 
 
 def _count(value: Any) -> int:
-    return max(0, int(value)) if type(value) in (int, float) else 0
+    return int(value) if type(value) in (int, float) and 0 < value < 10**12 else 0
 
 
 class BodyDecoder(_Decoder):
@@ -177,10 +183,11 @@ class BodyDecoder(_Decoder):
         self.scribe.id = _text(body.get("id")) or self.scribe.id
         self.scribe.text("")
         self.scribe.reasoning(_text(message.get("tool_plan")))
-        for part in message.get("content") or ():
+        content = message.get("content")
+        for part in content if type(content) is list else [content]:
             self._content(part)
-        calls = [self._call(call) for call in message.get("tool_calls") or ()]
-        self._cite(message.get("citations") or [])
+        calls = [self._call(call) for call in _list(message.get("tool_calls"))]
+        self._cite(_list(message.get("citations")))
         self._finish(body.get("finish_reason"), body.get("usage"), len(calls))
         whole = self.scribe.body(self.usage, self._more)
         return [Chunk(CONTENT, orjson.dumps(whole), whole)]
@@ -244,7 +251,9 @@ class StreamDecoder(_Decoder):
         if kind == "message-start":
             self.scribe.id = _text(body.get("id")) or self.scribe.id
         elif kind in ("content-start", "content-delta"):
-            self._content(message.get("content"))
+            content = message.get("content")
+            for part in content if type(content) is list else [content]:
+                self._content(part)
         elif kind == "tool-plan-delta":
             self.scribe.reasoning(_text(message.get("tool_plan")))
         elif kind == "tool-call-start":

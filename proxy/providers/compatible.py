@@ -2,7 +2,7 @@
 
 What is asked for stands in `compatible_request.py`, the parts of an answer in `tidy.py`; the decoders in
 `strict_stream.py` and `strict_body.py`.
-Where the endpoint says that its answers may be passed on byte for byte, this is the OpenAI dialect unchanged.
+Where the endpoint says so, answers are passed on byte for byte as long as they keep OpenAI's form (`passing.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from proxy.errors import UpstreamError
 from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
 from proxy.providers.compatible_errors import compatible_error
 from proxy.providers.compatible_request import build
-from proxy.providers.openai import BodyDecoder, OpenAI, StreamDecoder
+from proxy.providers.openai import OpenAI
+from proxy.providers.passing import PassingBody, PassingStream
 from proxy.providers.strict_body import StrictBody
 from proxy.providers.strict_stream import StrictStream
 from proxy.wire.chat import ChatRequest
@@ -27,7 +28,7 @@ class Compatible(OpenAI):
 
     def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:
         if to.verbatim:
-            return StreamDecoder(ask.n) if ask.stream else BodyDecoder()
+            return PassingStream(ask, to, minted) if ask.stream else PassingBody(to, minted)
         return StrictStream(ask.n, to, minted) if ask.stream else StrictBody(to, minted)
 
     def error(self, status: int, headers: Headers, body: bytes) -> UpstreamError:

@@ -212,6 +212,9 @@ class BodyDecoder:
             raise UpstreamError(Kind.MALFORMED, "decoder", f"the answer is not JSON: {error}", status=200) from error
         if type(body) is not dict:
             raise UpstreamError(Kind.MALFORMED, "decoder", "the answer is not a JSON object", status=200)
+        return self._told(raw, body)
+
+    def _told(self, raw: bytes, body: Json) -> list[Chunk]:
         choices = body.get("choices")
         if body.get("error") or (choices is None and is_error(body)):
             raise told_in_answer(error_in(raw), "an error with a success status")

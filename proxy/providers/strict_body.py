@@ -38,11 +38,10 @@ class StrictBody(BodyDecoder):
             raise tidy.malformed("an answer without choices")
         model = body.get("model")
         self.model = model if type(model) is str and model else None
-        created = body.get("created")
         whole: Json = {
             "id": body.get("id") if type(body.get("id")) is str and body["id"] else self._minted.id,
             "object": "chat.completion",
-            "created": int(created) if type(created) in (int, float) and created else self._minted.created,
+            "created": tidy.created(body) or self._minted.created,
             "model": self.model or self._to.model,
             "choices": [self._whole(place, told, body) for place, told in enumerate(choices)],
             **tidy.head(body),
@@ -88,9 +87,7 @@ class StrictBody(BodyDecoder):
             message["reasoning_content"] = reasoning
         calls: list[Call] = []
         shown = []
-        for told in source.get("tool_calls") or ():
-            if type(told) is not dict:
-                raise tidy.malformed("a tool call is not an object")
+        for told in tidy.calls_in(source):
             name, arguments = tidy.function(told)
             call = Call(None, told["id"] if type(told.get("id")) is str else "", name)
             call.arguments = arguments
@@ -107,6 +104,8 @@ class StrictBody(BodyDecoder):
         if shown:
             message["tool_calls"] = shown
         message.update(tidy.extras(source))
+        if "audio" in message and not tidy.is_audio(message["audio"]):
+            message["provider_audio"] = message.pop("audio")
         if self._to.quirks.citations and "annotations" not in message:
             noted = citations_of(text, body)
             if noted:

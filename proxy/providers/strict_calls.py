@@ -12,12 +12,14 @@ from proxy.wire.chunk import Json
 
 
 class Call:
-    __slots__ = ("arguments", "id", "index", "name", "told")
+    __slots__ = ("arguments", "id", "index", "name", "named", "told")
 
     def __init__(self, index: object, id: str, name: str) -> None:
         self.index = index
         """The upstream's number, as it was sent."""
         self.id = id
+        self.named = bool(id)
+        """The upstream gave it an id when it began."""
         self.name = name
         self.arguments = ""
         self.told = False
@@ -47,7 +49,17 @@ def owner(calls: list[Call], index: object, id: str, name: str) -> Call | None:
     known = next((call for call in reversed(calls) if call.index == index), None)
     if known is None or (id and name and known.id and known.name and known.id != id):
         return None
+    if name and known.name and not (id or known.named) and _is_json(known.arguments):
+        return None  # whole calls, all under one index and without ids (Gemini's compatible address)
     return known
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def own_id(calls: list[Call], number: int, minted: Minted) -> str:

@@ -12,6 +12,7 @@ from proxy.providers import tidy
 from proxy.providers.base import Endpoint, Minted
 from proxy.providers.citations import citations_of
 from proxy.providers.errors import error_in, is_error, told_in_answer
+from proxy.providers.sound import SoundStream
 from proxy.providers.strict_calls import MEMBERS, Call, failed, is_whole, own_id, owner
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage
 from proxy.wire.render import END
@@ -21,10 +22,12 @@ from proxy.wire.sse import EventSplitter, EventTooLarge, event_name, payload
 class _Choice:
     """What has been said of one choice."""
 
-    __slots__ = ("begun", "blank", "calls", "counts", "legacy", "reason", "text")
+    __slots__ = ("begun", "blank", "calls", "closed", "counts", "legacy", "reason", "text")
 
     def __init__(self) -> None:
         self.begun = False
+        self.closed = False
+        """Its finish reason was sent."""
         self.blank = False
         """An empty finish reason was seen: at the marked end it counts as one."""
         self.reason: str | None = None
@@ -47,6 +50,8 @@ class StrictStream:
         self._choices: dict[int, _Choice] = {}
         self._told_usage: Json | None = None
         self._tier: object = None
+        self._counted = False
+        """Usage was sent."""
         self._sources: Json = {}
         self._out: list[Chunk] = []
         self.ended = False
@@ -55,38 +60,58 @@ class StrictStream:
         self.usage: Usage | None = None
         self.pending: list[Chunk] = []
 
+    def go_on(self, told: SoundStream) -> None:
+        """Takes over a stream of which a part was passed on as it came."""
+        if told.id is not None:
+            self._fixed = {
+                "id": told.id,
+                "object": "chat.completion.chunk",
+                "created": told.created,
+                "model": told.model,
+            }
+        self._counted = told.counted
+        for index, spoken in told.choices.items():
+            one = self._choices[index] = _Choice()
+            one.begun, one.reason, one.closed = True, spoken.reason, spoken.reason is not None
+            one.text += ["…"] if spoken.text else []
+            for number, (id, name) in enumerate(spoken.calls):
+                call = Call(number, id, name)
+                call.told, call.arguments = True, "" if number in spoken.bare else "…"
+                one.calls.append(call)
+
     def feed(self, data: bytes) -> list[Chunk]:
         try:
             for event in self._events.feed(data):
                 if self.ended:
                     break
-                self._event(event)
+                self.event(event)
         except EventTooLarge as error:
-            self.pending = self._take()
+            self.pending = self.take()
             raise tidy.malformed(str(error)) from error
         except UpstreamError:
-            self.pending = self._take()
+            self.pending = self.take()
             raise
-        return self._take()
+        return self.take()
 
     def close(self, cut: bool = False) -> list[Chunk]:
         rest = self._events.rest()
         if not self.ended and not cut and rest.strip():
             if rest.lstrip().startswith(b"{"):
                 raise told_in_answer(error_in(rest), "JSON in place of an event stream")
-            self._event(rest.rstrip(b"\r\n") + b"\n\n")
+            self.event(rest.rstrip(b"\r\n") + b"\n\n")
         if not self.ended:
             whole = [one for one in self._choices.values() if one.reason is not None]
             if len(whole) < max(self._n, len(self._choices)):
                 raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without a finish reason", status=200)
             self._end()
-        return self._take()
+        return self.take()
 
-    def _take(self) -> list[Chunk]:
+    def take(self) -> list[Chunk]:
         out, self._out = self._out, []
         return out
 
-    def _event(self, event: bytes) -> None:
+    def event(self, event: bytes) -> None:
+        """One whole event; what is to be sent for it waits in `take`."""
         data = payload(event)
         if not data.strip():
             if event.startswith(b":"):
@@ -129,11 +154,10 @@ class StrictStream:
             self._waiting.update(more)
             return
         if self._fixed is None:
-            created = body.get("created")
             self._fixed = {
                 "id": body.get("id") if type(body.get("id")) is str and body["id"] else self._minted.id,
                 "object": "chat.completion.chunk",
-                "created": int(created) if type(created) in (int, float) and created else self._minted.created,
+                "created": tidy.created(body) or self._minted.created,
                 "model": self.model or self._to.model,
             }
         written = [one for place, choice in enumerate(choices) for one in self._choice(place, choice)]
@@ -149,6 +173,8 @@ class StrictStream:
         index = told.get("index")
         index = index if type(index) is int else place
         one = self._choices.setdefault(index, _Choice())
+        if one.closed:
+            return []
         reason = told.get("finish_reason")
         if type(reason) is str and reason in tidy.FAILED:
             raise failed(told, reason)
@@ -182,7 +208,7 @@ class StrictStream:
             delta["reasoning_content"] = reasoning
         if type(source.get("refusal")) is str and source["refusal"]:
             delta["refusal"] = source["refusal"]
-        calls = [piece for told in source.get("tool_calls") or () for piece in self._piece(one, told)]
+        calls = [piece for told in tidy.calls_in(source) for piece in self._piece(one, told)]
         if calls:
             delta["tool_calls"] = calls
         for key, value in tidy.extras(source).items():
@@ -190,10 +216,8 @@ class StrictStream:
         one.legacy = one.legacy or "function_call" in delta
         return delta
 
-    def _piece(self, one: _Choice, told: object) -> list[Json]:
+    def _piece(self, one: _Choice, told: Json) -> list[Json]:
         """A piece belongs to the call with its index; a new id under a known index, or none at all, begins a call."""
-        if type(told) is not dict:
-            raise tidy.malformed("a tool call is not an object")
         index = told.get("index")
         id = told["id"] if type(told.get("id")) is str else ""
         name, arguments = tidy.function(told)
@@ -219,6 +243,9 @@ class StrictStream:
         """Everything that waited: empty arguments, finish reasons, usage, the end marker."""
         for index in sorted(self._choices):
             one = self._choices[index]
+            if one.closed:
+                self.finish_reason = self.finish_reason or one.reason
+                continue
             reason = tidy.finish(one.reason or "stop", bool(one.calls))
             if reason == "tool_calls" and not one.calls and one.legacy:
                 reason = "function_call"
@@ -228,7 +255,8 @@ class StrictStream:
             self._write(FINISH, [{"index": index, "delta": {}, "logprobs": None, "finish_reason": reason}], {})
             if self.finish_reason is None:
                 self.finish_reason = reason
-        counted = tidy.usage(self._told_usage, self._to.quirks, self._tier) if self._told_usage else None
+        told = None if self._counted else self._told_usage
+        counted = tidy.usage(told, self._to.quirks, self._tier) if told else None
         if counted is not None:
             self.usage = counted[0]
             self._write(USAGE, [], {}, counted[1])

@@ -65,6 +65,15 @@ def _text(value: object) -> str:
     return value if type(value) is str else ""
 
 
+def calls_in(message: Json) -> list[Json]:
+    """The calls of a message or a delta, or their pieces. Raises `UpstreamError` for one that is no object."""
+    told = message.get("tool_calls")
+    calls = [one for one in told if one is not None] if type(told) is list else []
+    if any(type(one) is not dict for one in calls):
+        raise malformed("a tool call is not an object")
+    return calls
+
+
 def arguments(value: object) -> str:
     """A JSON string, whatever they were sent as."""
     if value is None:
@@ -93,18 +102,25 @@ def extras(message: Json) -> Json:
         kept["audio"] = audio
     legacy = message.get("function_call")
     if type(legacy) is dict and (legacy.get("name") or legacy.get("arguments")):
-        kept["function_call"] = {**legacy, "arguments": arguments(legacy.get("arguments"))}
+        named = {"name": _text(legacy["name"])} if "name" in legacy else {}
+        kept["function_call"] = {**legacy, **named, "arguments": arguments(legacy.get("arguments"))}
     noted = message.get("annotations")
     if type(noted) is list:
-        fitting = [one for one in noted if _is_citation(one)]
+        fitting = [one for one in noted if is_citation(one)]
         if fitting:
             kept["annotations"] = fitting
         if len(fitting) < len(noted):
-            kept["provider_annotations"] = [one for one in noted if not _is_citation(one)]
+            kept["provider_annotations"] = [one for one in noted if not is_citation(one)]
     return kept
 
 
-def _is_citation(one: object) -> bool:
+def is_audio(one: Json) -> bool:
+    """All that OpenAI's type of a whole answer's sound asks for."""
+    texts = (one.get(name) for name in ("id", "data", "transcript"))
+    return type(one.get("expires_at")) is int and all(type(text) is str for text in texts)
+
+
+def is_citation(one: object) -> bool:
     """OpenAI knows one kind of annotation, and it needs places in the text, a title and an address."""
     if type(one) is not dict or one.get("type") != "url_citation":
         return False
@@ -121,13 +137,26 @@ def logprobs(told: object) -> Json | None:
     whole = dict(told)
     for name in ("content", "refusal"):
         entries = told.get(name)
-        whole[name] = [_logprob(one) for one in entries if type(one) is dict] if type(entries) is list else None
+        whole[name] = [_logprob(one) for one in _tokens(entries)] if type(entries) is list else None
     return whole
 
 
+def _tokens(entries: object) -> list[Json]:
+    """Those that name a token and its probability: without either an entry says nothing."""
+    told = [one for one in entries if type(one) is dict] if type(entries) is list else []
+    return [one for one in told if type(one.get("token")) is str and type(one.get("logprob")) in (int, float)]
+
+
 def _logprob(entry: Json) -> Json:
-    top = entry.get("top_logprobs")
-    return {"bytes": None, **entry, "top_logprobs": [{"bytes": None, **one} for one in top] if top else []}
+    return {
+        **entry,
+        "bytes": _utf8(entry.get("bytes")),
+        "top_logprobs": [{**one, "bytes": _utf8(one.get("bytes"))} for one in _tokens(entry.get("top_logprobs"))],
+    }
+
+
+def _utf8(told: object) -> list[int] | None:
+    return told if type(told) is list and all(type(one) is int for one in told) else None
 
 
 def head(body: Json) -> Json:
@@ -136,14 +165,22 @@ def head(body: Json) -> Json:
     for key, value in body.items():
         if value is None or key in ("id", "object", "created", "model", "choices", "usage"):
             continue
-        if key == "service_tier" and value not in SERVICE_TIERS:
+        if key in _NAMES and (type(value) is not str or not value):
             continue
-        if key == "system_fingerprint" and (type(value) is not str or not value):
+        if key == "service_tier" and value not in SERVICE_TIERS:
             continue
         if key == "x_groq" and type(value) is dict:
             value = {name: part for name, part in value.items() if name != "usage"}
         kept[key] = value
     return kept
+
+
+_NAMES = {"service_tier", "system_fingerprint", "obfuscation"}
+
+
+def created(body: Json) -> int:
+    """Seconds since the epoch; 0 where it is not told."""
+    return _count(_object(body).get("created"))
 
 
 def usage_in(body: Json) -> Json | None:
@@ -154,7 +191,8 @@ def usage_in(body: Json) -> Json | None:
     groq = body.get("x_groq")
     if type(groq) is dict and type(groq.get("usage")) is dict:
         return dict(groq["usage"])
-    for choice in body.get("choices") or ():
+    choices = body.get("choices")
+    for choice in choices if type(choices) is list else ():
         if type(choice) is dict and type(choice.get("usage")) is dict:
             return dict(choice["usage"])
     return None
@@ -200,10 +238,13 @@ _CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
 
 
 def _object(value: object) -> Json:
-    """Counts; what is no number says nothing."""
+    """Counts; what is no number, or one that no answer can have, says nothing."""
     if type(value) is not dict:
         return {}
-    return {key: int(one) if type(one) is float else one for key, one in value.items() if one is not None}
+    return {key: int(one) for key, one in value.items() if type(one) in (int, float) and abs(one) < _MOST}
+
+
+_MOST = 10**12
 
 
 def _count(value: Any) -> int:

@@ -14,7 +14,6 @@ from proxy.errors import UpstreamError
 from proxy.providers.base import Decoder, Endpoint, Minted
 from proxy.providers.catalog import CATALOG
 from proxy.providers.compatible import Compatible
-from proxy.providers.openai import BodyDecoder, StreamDecoder
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, DONE, Chunk, Usage
 from proxy.wire.usage import Parts
@@ -339,12 +338,6 @@ def test_annotations_that_do_not_fit_the_type_move_aside() -> None:
     body, _ = read_body(answer({"content": "x", "annotations": [good, {"type": "file", "file": {}}]}), "openrouter")
     message = body["choices"][0]["message"]
     assert (message["annotations"], message["provider_annotations"]) == ([good], [{"type": "file", "file": {}}])
-
-
-def test_verbatim_endpoints_keep_the_plain_decoders() -> None:
-    plain = Endpoint("local", "http://127.0.0.1/v1", "m")
-    assert type(Compatible().decoder(ask(True), plain, MINTED)) is StreamDecoder
-    assert type(Compatible().decoder(ask(False), plain, MINTED)) is BodyDecoder
 
 
 @pytest.mark.parametrize(

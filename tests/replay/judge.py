@@ -42,7 +42,7 @@ def judge(recording: Recording) -> Verdict:
     if recording.status != 200:
         reasons = tuple(failing.faults(recording, *drive.complaint(recording)))
         return Verdict(recording, Mark.FAILED if reasons else Mark.PASSED, reasons)
-    verbatim = drive.endpoint(recording).verbatim and recording.dialect == "openai"
+    verbatim = drive.endpoint(recording).verbatim and recording.dialect == "openai" and _keeps_form(recording)
     try:
         expected = extract(recording, verbatim)
     except Broken as broken:
@@ -59,6 +59,19 @@ def judge(recording: Recording) -> Verdict:
         return Verdict(recording, Mark.FAILED, (f"the decoder fell over: {error!r}",))
     reasons = tuple(_faults(recording, expected, told, verbatim))
     return Verdict(recording, Mark.FAILED if reasons else Mark.PASSED, reasons)
+
+
+def _keeps_form(recording: Recording) -> bool:
+    """The answer, as it came, could be OpenAI's own: only then is it passed on byte for byte."""
+    raw = recording.body if b"[DONE]" in recording.body or not recording.stream else recording.body + END
+    try:
+        told = (output.stream if recording.stream else output.body)(raw, True)
+    except (output.Wrong, Broken, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
+    if b'"reasoning_content"' not in raw and any(one.reasoning for one in told.choices.values()):
+        return False  # reasoning under another name
+    choices = told.choices.values()
+    return all(call.arguments.strip() or one.finish == "length" for one in choices for call in one.calls)
 
 
 def _broken(recording: Recording, why: str) -> Verdict:

@@ -185,7 +185,10 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "bad.jsonl line 1" in capsys.readouterr().err
 
 
-def test_a_failure_is_told_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_told_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.providers.passing.is_sound_body", lambda body: True)
     spoilt = json.loads(LINES.read_text(encoding="utf-8").splitlines()[0])
     spoilt["response"]["body"]["service_tier"] = "secret"
     (tmp_path / "one.jsonl").write_text(json.dumps(spoilt))

@@ -135,7 +135,8 @@ def _add_piece(choice: Choice, numbers: list[Any], piece: dict[str, Any]) -> Non
     known = [place for place, one in enumerate(numbers) if one == number] if number is not None else []
     if known:
         call = choice.calls[known[-1]]
-        if not (made.id and made.name and call.id and made.id != call.id):
+        another = made.id and made.name and call.id and made.id != call.id
+        if not another and not (made.name and call.name and not (made.id or call.id) and call.parsed != call.arguments):
             call.arguments += made.arguments
             call.name = call.name or made.name
             call.id = call.id or made.id

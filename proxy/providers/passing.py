@@ -1,0 +1,137 @@
+"""Answers passed on byte for byte as long as they keep the rules of OpenAI's form (`sound.py`), rewritten where not.
+
+Every server that calls itself compatible is, most of the time. A stream changes hands at the first chunk that breaks
+a rule: what was told before it stays as it was sent, and the strict decoder goes on from there.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from policies.verdict import Kind
+from proxy.errors import UpstreamError
+from proxy.providers.base import Endpoint, Minted
+from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.openai import BodyDecoder, StreamDecoder
+from proxy.providers.sound import SoundStream, is_sound_body
+from proxy.providers.strict_body import StrictBody
+from proxy.providers.strict_stream import StrictStream
+from proxy.wire.chat import ChatRequest
+from proxy.wire.chunk import Chunk, Json
+from proxy.wire.sse import EventTooLarge, event_name, payload
+
+
+class PassingBody(BodyDecoder):
+    """An answer that is not streamed."""
+
+    __slots__ = ("_minted", "_to")
+
+    def __init__(self, to: Endpoint, minted: Minted) -> None:
+        super().__init__()
+        self._to = to
+        self._minted = minted
+
+    def _told(self, raw: bytes, body: Json) -> list[Chunk]:
+        if is_sound_body(body):
+            return super()._told(raw, body)
+        strict = StrictBody(self._to, self._minted)
+        strict.feed(raw)
+        chunks = strict.close()
+        self.model, self.usage, self.finish_reason = strict.model, strict.usage, strict.finish_reason
+        self.ended = True
+        return chunks
+
+
+class PassingStream(StreamDecoder):
+    """A stream of chunks."""
+
+    __slots__ = ("_minted", "_sound", "_strict", "_to")
+
+    def __init__(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> None:
+        super().__init__(ask.n)
+        options = ask.body.get("stream_options")
+        self._sound = SoundStream(bool(options and options.get("continuous_usage_stats")))
+        self._to = to
+        self._minted = minted
+        self._strict: StrictStream | None = None
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        takes = self._sound.takes
+        try:
+            for event in self._events.feed(data):
+                if self.ended:
+                    break
+                # The common form, one line of JSON, is read here; `_event` takes care of every other.
+                body = _plain(event) if self._strict is None and event.startswith(b"data: {") else None
+                if body is not None and takes(body):
+                    chunks.append(self._read(body, event))
+                else:
+                    self._event(event, chunks)
+        except EventTooLarge as error:
+            self.pending = chunks
+            raise UpstreamError(Kind.MALFORMED, "decoder", str(error), status=200) from error
+        except UpstreamError:
+            self.pending = chunks
+            raise
+        return chunks
+
+    def close(self, cut: bool = False) -> list[Chunk]:
+        rest = self._events.rest()
+        chunks: list[Chunk] = []
+        if not self.ended and not cut and rest.strip():
+            if rest.lstrip().startswith(b"{"):
+                raise told_in_answer(error_in(rest), "JSON in place of an event stream")
+            self._event(rest.rstrip(b"\r\n") + b"\n\n", chunks)
+        if self.ended:
+            return chunks
+        if self._strict is None:
+            return chunks + super().close(cut)
+        chunks += self._strict.close(cut)
+        self._note(self._strict)
+        return chunks
+
+    def _event(self, event: bytes, chunks: list[Chunk]) -> None:
+        strict = self._strict
+        if strict is None:
+            body = _object(event)
+            if body is None:
+                chunks.append(self._careful(event))
+                return
+            if self._sound.takes(body):
+                chunks.append(self._read(body, event))
+                return
+            strict = self._strict = StrictStream(self._n, self._to, self._minted)
+            strict.go_on(self._sound)
+        try:
+            strict.event(event)
+        finally:
+            chunks += strict.take()
+            self._note(strict)
+
+    def _note(self, strict: StrictStream) -> None:
+        self.ended = strict.ended
+        self.model = self.model or strict.model
+        self.usage = strict.usage or self.usage
+        self.finish_reason = strict.finish_reason or self.finish_reason
+
+
+def _plain(event: bytes) -> Json | None:
+    try:
+        body: Json = orjson.loads(event[6:])
+    except orjson.JSONDecodeError:
+        return None
+    return body
+
+
+def _object(event: bytes) -> Json | None:
+    """The JSON object that the event holds; None where it holds anything else, or names itself an error."""
+    if not event.startswith(b"data: {"):
+        if event_name(event) == b"error":
+            return None
+        event = b"data: " + payload(event)
+    try:
+        body = orjson.loads(event[6:])
+    except orjson.JSONDecodeError:
+        return None
+    return body if type(body) is dict else None
