@@ -17,6 +17,7 @@ PURE = sorted(
         *(ROOT / "proxy/wire").rglob("*.py"),
         *(ROOT / "proxy/providers").rglob("*.py"),
         *(ROOT / "proxy/forms").rglob("*.py"),
+        *(ROOT / "proxy/pictures").rglob("*.py"),
         ROOT / "proxy/measure/timing.py",
         *(ROOT / f"proxy/scoring/{name}.py" for name in ("text", "form")),
     ]

@@ -31,7 +31,9 @@ COLUMNS: dict[str, str] = {
     "error_kind": "as in v_exchanges; null where all went well",
     "status": "HTTP status that a client would have seen",
     "attempts": "tries at upstreams, retries and failovers included",
+    "throttled": "times it was asked again because of a rate limit",
     "served_by": "the target whose answer it was",
+    "provider": "whose answer it was",
     "ttft_ms": "due to first content; null where not streamed",
     "tpot_ms": "(last - first content) / (output tokens - 1)",
     "e2e_ms": "due to end of the answer",
@@ -132,7 +134,8 @@ class Run:
 
 
 _TYPES = {
-    "repeat": "int32", "position": "int32", "status": "int32", "attempts": "int32", "stalls": "int32",
+    "repeat": "int32", "position": "int32", "throttled": "int32", "status": "int32", "attempts": "int32",
+    "stalls": "int32",
     "input_tokens": "int64", "cached_tokens": "int64", "output_tokens": "int64", "reasoning_tokens": "int64",
     "answer_chars": "int64", "cold": "bool_", "success": "bool_", "weight": "float64", "lag_ms": "float64",
     "ttft_ms": "float64", "tpot_ms": "float64", "e2e_ms": "float64", "max_gap_ms": "float64", "cost_usd": "float64",

@@ -1,0 +1,114 @@
+"""The engine that benchmarks run on: the same class as behind the proxy, with the config's targets and an origin of its
+own, in this process. What it does is in the store like everything else, as origin `bench`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from random import Random
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+from proxy import config as settings
+from proxy.assemble import front
+from proxy.bench.suite import Suite, Target
+from proxy.call import Called, call
+from proxy.clock import RealClock
+from proxy.config.load import parse
+from proxy.config.problems import ConfigError, Problem
+from proxy.engine import Engine
+from proxy.errors import Refusal
+from proxy.measure.bus import Bus
+from proxy.measure.looplag import LoopLag
+from proxy.measure.store.writer import StoreSink
+from proxy.record import Origin, Sink
+from proxy.router import Route, Router
+from proxy.transport.choose import Transports
+from proxy.wire.chat import ChatRequest
+
+Json = dict[str, Any]
+
+
+class Way(NamedTuple):
+    """How a target of the suite is reached."""
+
+    model: str
+    """What is asked for: a route, or provider/model."""
+    route: Route
+    providers: tuple[str, ...]
+    """Whose servers may answer."""
+    params: Json
+
+
+class Session:
+    """Use it as an async context manager."""
+
+    def __init__(self, config: settings.Config, suite: Suite) -> None:
+        """Raises `ConfigError` if a target of the suite is not to be had."""
+        self._config = config
+        self._suite = suite
+        self._whole = _with_addresses(config, suite)
+        self._transports = Transports()
+        self._rng = Random()  # noqa: S311  (chance, not secrets)
+        self.clock = RealClock()
+        self.lag = LoopLag()
+        self.store: StoreSink | None = None
+        self.engine: Engine
+        self.router: Router
+        self.ways: dict[str, Way] = {}
+
+    async def __aenter__(self) -> Self:
+        sinks: dict[str, Sink] = {}
+        if self._config.storage is not None:
+            self.store = sinks["store"] = StoreSink.open(self._config.storage)
+        self.router = front(self._whole, self._transports.for_provider, self._rng).router
+        self.engine = Engine(self.clock, Bus(sinks), self._rng, Origin.BENCH)
+        self.ways = {target.label: self._way(target) for target in self._suite.targets}
+        self.lag.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.lag.stop()
+        await self._transports.aclose()
+        if self.store is not None:
+            await asyncio.to_thread(self.store.close)
+
+    async def ask(self, label: str, body: Json, *, due_ns: int = 0, keep: bool = True) -> Called:
+        """One request of the suite to one of its targets; `body` without `model`."""
+        way = self.ways[label]
+        ask = ChatRequest.parse(orjson.dumps({"model": way.model, **body, **way.params}))
+        return await call(self.engine, ask, self.router.plan(way.route, ask), due_ns=due_ns, keep=keep)
+
+    def _way(self, target: Target) -> Way:
+        model = target.target or f"{address_name(target)}/{target.model}"
+        try:
+            route = self.router.find(model, True)
+        except Refusal as refusal:
+            raise ConfigError(
+                [Problem(self._suite.name, f"targets.{target.label}", refusal.message, "weighbridge check lists all")]
+            ) from None
+        providers = tuple(sorted({one.endpoint.provider for one in route.targets}))
+        return Way(model, route, providers, dict(target.params))
+
+
+def address_name(target: Target) -> str:
+    """The provider name under which a target's own `url` is known in this session."""
+    return "suite-" + re.sub(r"[^A-Za-z0-9._-]", "-", target.label)
+
+
+def _with_addresses(config: settings.Config, suite: Suite) -> settings.Config:
+    """The config with a provider for every `url` that the suite names."""
+    extra = {
+        address_name(target): {
+            "dialect": "openai",
+            "base_url": target.url,
+            "api_key": target.api_key.reveal() if target.api_key is not None else None,
+        }
+        for target in suite.targets
+        if target.url is not None
+    }
+    if not extra:
+        return config
+    made = parse(orjson.dumps({"providers": extra}).decode(), source=suite.name, format="json")
+    return config.model_copy(update={"providers": {**config.providers, **made.providers}})
