@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from policies.base import Policy
+from policies.least_loaded import LeastLoaded
 from policies.ordered import Ordered
+from policies.round_robin import RoundRobin
+from policies.weighted import Weighted
 
 POLICIES: dict[str, type[Policy]] = {
     "ordered": Ordered,
+    "weighted": Weighted,
+    "round_robin": RoundRobin,
+    "least_loaded": LeastLoaded,
 }
 """Every policy by the name that a config gives it. A new one is a file, a class and a row here."""

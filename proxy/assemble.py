@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 from random import Random
 
-from policies import POLICIES
+from policies.ordered import Ordered
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
 from proxy.auth import Gate, Key
 from proxy.clock import SECOND
 from proxy.config.known import is_loopback
+from proxy.config.policy import policy_of
 from proxy.endpoints import Front
 from proxy.providers.anthropic import Anthropic
 from proxy.providers.azure import Azure
@@ -72,20 +73,20 @@ def _router(config: settings.Config, transport_for: TransportFor, rng: Random) -
         targets = [
             made for target in route.targets for made in _targets(config, target, transport_for, route.unsupported)
         ]
-        kind = route.policy.kind
         routes[name] = Route(
             name,
             targets,
-            POLICIES[kind](),
-            kind,
+            policy_of(route.policy),
+            route.policy.kind,
             Limits(route.retries.per_target, route.retries.per_request),
             FailoverOn(**route.failover_on.model_dump()),
+            route.explore,
         )
         aliases.update(dict.fromkeys(route.aliases, name))
     defaults = config.defaults
     limits = Limits(defaults.retries.per_target, defaults.retries.per_request)
     failover_on = FailoverOn(**defaults.failover_on.model_dump())
-    policy = POLICIES["ordered"]()
+    policy = Ordered()
 
     def direct(targets: Sequence[Target]) -> Route:
         return Route(None, targets, policy, "direct", limits, failover_on)
@@ -100,6 +101,8 @@ def _router(config: settings.Config, transport_for: TransportFor, rng: Random) -
             force=defaults.force,
             weight=1.0,
             context_window=None,
+            priority=1,
+            lacks=(),
             timeouts=defaults.timeouts,
         )
         return _targets(config, target, transport_for, defaults.unsupported)
@@ -144,6 +147,8 @@ def _targets(
             weight=target.weight,
             context_window=target.context_window,
             unsupported=unsupported,
+            priority=target.priority,
+            lacks=frozenset(target.lacks),
         )
         for label, credential in zip(_labels(config, target), credentials, strict=True)
     ]

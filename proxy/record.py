@@ -148,7 +148,13 @@ class Decision(NamedTuple):
     candidates: tuple[str, ...]
     """The targets in the order of the plan."""
     passed_over: tuple[tuple[str, str], ...] = ()
-    """(target, reason) for each that was not eligible."""
+    """(target, reason code of `policies.base.Passed`) for each that is not in the plan."""
+    scores: tuple[float | None, ...] = ()
+    """What the policy compared, for each of `candidates`; empty where it compares nothing."""
+    propensities: tuple[float, ...] = ()
+    """Each candidate's probability to come first; empty where the first one's was 1."""
+    why: str = ""
+    """What decided, where the policy's name does not tell."""
 
 
 class Exchange:

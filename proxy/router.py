@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
-from policies.base import Ask, Policy
+from policies.base import Candidate, Passed, Policy
+from policies.compose import arrange
+from policies.ranked import Ranked
 from policies.retry import FailoverOn, Limits
+from proxy.asked import Asked
 from proxy.errors import Refusal
 from proxy.record import Decision
 from proxy.upstreams import DirectTargets, Target
-from proxy.wire.request import Request
+from proxy.wire import controls as wire
+from proxy.wire.controls import Controls
+from proxy.wire.request import Headers, Request
 
 DEFAULT_ROUTE = "*"
 
@@ -27,6 +32,22 @@ class Route(NamedTuple):
     policy_name: str
     limits: Limits
     failover_on: FailoverOn
+    explore: float = 0.0
+    """Share of the requests whose first target is drawn evenly."""
+
+
+class Caller(NamedTuple):
+    """Who asks, when, and with which wishes."""
+
+    key: str = ""
+    """Name of the client's key."""
+    at: float = 0.0
+    """Wall time, seconds since the epoch."""
+    headers: Headers = ()
+    controls: Controls = wire.NONE
+
+
+ANYBODY = Caller()
 
 
 class Plan(NamedTuple):
@@ -56,6 +77,7 @@ class Router:
         self._kept = DirectTargets()
         self._rng = rng
         self._alone: dict[str, Plan] = {}
+        self._turns: dict[str | None, int] = {}
 
     @property
     def public(self) -> Sequence[str]:
@@ -85,32 +107,70 @@ class Router:
             return self._default
         raise self._unknown(model, bool(slash) and not direct_allowed)
 
-    def plan(self, route: Route, ask: Request) -> Plan:
+    def plan(self, route: Route, ask: Request, caller: Caller = ANYBODY) -> Plan:
         """Asks the route's policy. A route of one target has only one plan, which is kept.
 
-        Targets that cannot be asked for the operation at all are passed over. Raises `Refusal` (400) if none can.
+        Targets that cannot be asked for the operation at all are passed over. Raises `Refusal` (400, 404) if none is
+        left.
         """
-        if len(route.targets) == 1:
-            if not (ask.translates or route.targets[0].serves(ask)):
-                raise _not_served(ask, route.targets)
-            name = route.targets[0].name
-            plan = self._alone.get(name)
-            if plan is None or plan.route is not route:
-                plan = Plan(route, route.targets, Decision(route.policy_name, 1.0, (name,)))
-                if route.name is not None:
-                    self._alone[name] = plan
-            return plan
-        serving = route.targets if ask.translates else [one for one in route.targets if one.serves(ask)]
-        if not serving:
-            raise _not_served(ask, route.targets)
+        if len(route.targets) == 1 and caller.controls is wire.NONE and not route.targets[0].lacks:
+            return self._only(route, ask)
+        asked = self._asked(route, ask, caller)
+        serving: Sequence[Target] = route.targets
+        passed: list[tuple[str, str]] = []
+        if not ask.translates:
+            serving = [one for one in route.targets if one.serves(ask)]
+            passed = [(one.name, Passed.OPERATION) for one in route.targets if one not in serving]
         candidates = [target.candidate() for target in serving]
-        choices = route.policy.plan(Ask(ask.model, ask.stream), candidates, self._rng)
-        targets = [serving[choice.candidate] for choice in choices]
-        names = tuple([target.name for target in targets])
-        passed: tuple[tuple[str, str], ...] = ()
-        if len(serving) < len(route.targets):
-            passed = tuple([(one.name, "operation") for one in route.targets if one not in serving])
-        return Plan(route, targets, Decision(route.policy_name, choices[0].propensity, names, passed))
+        policy = route.policy
+        if caller.controls is not wire.NONE:
+            serving, candidates = _wished(caller.controls, serving, candidates, passed)
+            policy = _SORTED.get(caller.controls.sort, policy)
+        if not candidates:
+            raise _none_left(ask, passed)
+        found = arrange(policy, asked, candidates, self._rng, route.explore)
+        if found.passed_over:
+            passed += [(candidates[place].name, reason) for place, reason in found.passed_over]
+        order = found.order
+        if not order:
+            raise _none_left(ask, passed)
+        if not caller.controls.fallbacks and not caller.controls.order and len(order) > 1:
+            passed += [(candidates[choice.candidate].name, Passed.NO_FALLBACK) for choice in order[1:]]
+            order = order[:1]
+        targets = [serving[choice.candidate] for choice in order]
+        head = order[0]
+        decision = Decision(
+            route.policy_name,
+            head.propensity,
+            tuple([target.name for target in targets]),
+            tuple(passed),
+            () if head.score is None else tuple([choice.score for choice in order]),
+            () if head.propensity == 1.0 else tuple([choice.propensity for choice in order]),
+            head.why,
+        )
+        return Plan(route, targets, decision)
+
+    def _only(self, route: Route, ask: Request) -> Plan:
+        target = route.targets[0]
+        if not (ask.translates or target.serves(ask)):
+            raise _none_left(ask, [(target.name, Passed.OPERATION)])
+        plan = self._alone.get(target.name)
+        if plan is None or plan.route is not route:
+            plan = Plan(route, route.targets, Decision(route.policy_name, 1.0, (target.name,)))
+            if route.name is not None:
+                self._alone[target.name] = plan
+        return plan
+
+    def _asked(self, route: Route, ask: Request, caller: Caller) -> Asked:
+        controls = caller.controls
+        return Asked(
+            ask, caller.at, caller.key, caller.headers, controls.unit, controls.tags, lambda: self._turn(route.name)
+        )
+
+    def _turn(self, route: str | None) -> int:
+        turn = self._turns.get(route, 0)
+        self._turns[route] = turn + 1
+        return turn
 
     def _unknown(self, model: str, not_allowed: bool) -> Refusal:
         shown = model[:200]
@@ -127,11 +187,57 @@ class Router:
         )
 
 
-def _not_served(ask: Request, targets: Sequence[Target]) -> Refusal:
-    names = ", ".join([target.name for target in targets[:5]])
-    return Refusal(
-        400,
-        f"No target of this model can do `{ask.operation}` ({names}). Ask for a model that can.",
-        param="model",
-        code="unsupported_operation",
-    )
+_SORTED: Mapping[str, Policy] = {sort: Ranked(sort) for sort in wire.SORTS}
+
+
+def _wished(
+    controls: Controls, targets: Sequence[Target], candidates: Sequence[Candidate], passed: list[tuple[str, str]]
+) -> tuple[list[Target], list[Candidate]]:
+    """What the request's own `provider` object leaves; its `order` becomes the priorities."""
+    kept_targets, kept = [], []
+    for target, candidate in zip(targets, candidates, strict=True):
+        reason = _unwished(controls, target, candidate)
+        if reason:
+            passed.append((target.name, reason))
+            continue
+        if controls.order:
+            places = [place for place, name in enumerate(controls.order) if name in target.names]
+            candidate = candidate._replace(priority=places[0] if places else len(controls.order))
+        kept_targets.append(target)
+        kept.append(candidate)
+    return kept_targets, kept
+
+
+def _unwished(controls: Controls, target: Target, candidate: Candidate) -> str:
+    names = target.names
+    if controls.ignore and not names.isdisjoint(controls.ignore):
+        return Passed.IGNORED
+    if not target.endpoint.quirks.routes:
+        # One that routes by itself is told what it may use; here it is not in question.
+        if controls.only and names.isdisjoint(controls.only):
+            return Passed.ONLY
+        if controls.order and not controls.fallbacks and names.isdisjoint(controls.order):
+            return Passed.ONLY
+    for most, price in ((controls.max_input, candidate.input_price), (controls.max_output, candidate.output_price)):
+        if most is not None and price is None:
+            return Passed.PRICE_UNKNOWN
+        if most is not None and price is not None and price > most:
+            return Passed.PRICE
+    return ""
+
+
+def _none_left(ask: Request, passed: Sequence[tuple[str, str]]) -> Refusal:
+    """No target can answer this request; the reasons say which wish or lack it is."""
+    reasons = {reason for _, reason in passed}
+    listed = ", ".join([f"{name}: {reason}" for name, reason in passed[:5]])
+    if reasons == {Passed.OPERATION}:
+        names = ", ".join([name for name, _ in passed[:5]])
+        message = f"No target of this model can do `{ask.operation}` ({names}). Ask for a model that can."
+        return Refusal(400, message, param="model", code="unsupported_operation")
+    if reasons == {Passed.WINDOW}:
+        message = f"The prompt is longer than any target of this model takes ({listed}). Shorten it."
+        return Refusal(400, message, param="messages", code="context_length_exceeded")
+    if reasons <= {Passed.LACKS, Passed.WINDOW, Passed.OPERATION}:
+        message = f"No target of this model can answer this request ({listed}). Ask for a model that can."
+        return Refusal(400, message, param="model", code="unsupported_parameter")
+    return Refusal(404, f"No target of this model is left by the request's own wishes ({listed}).", code="no_target")

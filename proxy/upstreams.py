@@ -46,8 +46,11 @@ class Target:
         "context_window",
         "endpoint",
         "in_flight",
+        "lacks",
         "name",
+        "names",
         "origin",
+        "priority",
         "provider",
         "sign",
         "timeouts",
@@ -68,6 +71,8 @@ class Target:
         weight: float = 1.0,
         context_window: int | None = None,
         unsupported: str = "drop",
+        priority: int = 1,
+        lacks: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -78,6 +83,12 @@ class Target:
         self.context_window = context_window
         self.unsupported = unsupported
         """What becomes of parameters that it does not take: `drop` them, `skip` the target, or `strict`: refuse."""
+        self.priority = priority
+        self.lacks = lacks
+        self.names = frozenset(
+            one.lower() for one in (name, endpoint.provider, f"{endpoint.provider}/{endpoint.model}")
+        )
+        """What a request may call it by, in lower case."""
         self.in_flight = 0
         self.sign: Sign | None = provider.signer(endpoint, credential) if isinstance(provider, Signs) else None
         """For requests that must be signed one by one."""
@@ -119,7 +130,14 @@ class Target:
         return whole, streamed
 
     def candidate(self) -> Candidate:
-        return Candidate(self.name, self.weight, self.in_flight, self.context_window)
+        return Candidate(
+            self.name,
+            self.weight,
+            self.in_flight,
+            self.context_window,
+            priority=self.priority,
+            lacks=self.lacks,
+        )
 
 
 class DirectTargets:

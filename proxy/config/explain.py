@@ -8,10 +8,11 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic_core import ErrorDetails
 
 from proxy.config.model import Config
+from proxy.config.policy import SECTIONS, TAGS, Policy
 from proxy.config.problems import NotText, Problem, Wrong, did_you_mean, path_text
 from proxy.config.source import Tree
 from proxy.config.values import kind_of
@@ -33,9 +34,14 @@ def is_not_text(details: ErrorDetails) -> bool:
     return isinstance(details.get("ctx", {}).get("error"), NotText) or details["type"] == "string_type"
 
 
+def bare(loc: Sequence[str | int]) -> list[str | int]:
+    """A place as it is in the file: without what pydantic adds for keys and for the kinds of policies."""
+    return [part for part in loc if part != "[key]" and part not in TAGS]
+
+
 def problem(details: ErrorDetails, tree: Tree, root: type[BaseModel] = Config) -> Problem:
     """`root`: the model that the whole file is read as."""
-    loc = [part for part in details["loc"] if part != "[key]"]
+    loc = bare(details["loc"])
     message, hint = _words(details, loc, root)
     if loc[:1] == ["providers"] and loc[2:] == ["api_key"] and "is not set" in message:
         hint = f"{hint}, or write api_key: null if it needs none"
@@ -51,7 +57,7 @@ def _words(details: ErrorDetails, loc: Sequence[str | int], root: type[BaseModel
     if isinstance(wrong, Wrong):
         return wrong.message, wrong.hint
     if kind == "extra_forbidden":
-        settings = settings_at(loc[:-1], root)
+        settings = settings_at([part for part in details["loc"] if part != "[key]"][:-1], root)
         return "unknown setting", did_you_mean(str(loc[-1]), settings) or f"known: {', '.join(settings)}"
     if kind == "missing":
         if loc[:1] == ["providers"] and loc[2:] == ["base_url"]:
@@ -83,7 +89,9 @@ def settings_at(loc: Sequence[str | int], root: type[BaseModel] = Config) -> lis
     kind: Any = root
     for part in loc:
         kind = _plain(kind)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if part in TAGS:
+            kind = SECTIONS.get(str(part)[1:-1])
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
             field = kind.model_fields.get(str(part))
             kind = field.annotation if field else None
         elif get_origin(kind) in (dict, tuple):
@@ -101,5 +109,7 @@ def _plain(kind: Any) -> Any:
             kind = get_args(kind)[0]
         elif get_origin(kind) in (types.UnionType, typing.Union):
             kind = next(part for part in get_args(kind) if part is not types.NoneType)
+            if any(isinstance(note, Tag) for note in get_args(kind)):
+                return Policy
         else:
             return kind

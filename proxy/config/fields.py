@@ -17,13 +17,8 @@ from pydantic import (
 )
 
 from proxy.config import known, values
-from proxy.config.problems import NotText, Wrong, did_you_mean
+from proxy.config.problems import NotText, Wrong
 from proxy.config.values import Secret, kind_of
-
-POLICIES = ("ordered",)
-LATER_POLICIES = (
-    "weighted", "round_robin", "least_loaded", "fastest", "cheapest", "sticky", "conditional", "canary", "bandit",
-)  # fmt: skip
 
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
 
@@ -168,16 +163,6 @@ def _state(value: str) -> str:
     return value
 
 
-def _policy(value: object) -> object:
-    kind = value.get("kind") if isinstance(value, dict) else value
-    if not isinstance(kind, str) or kind in POLICIES:
-        return {"kind": kind} if isinstance(value, str) else value
-    available = f"available: {', '.join(POLICIES)}"
-    if kind in LATER_POLICIES or ":" in kind:
-        raise Wrong(f"the policy {kind!r} is not available in this version", available)
-    raise Wrong(f"unknown policy {kind!r}", did_you_mean(kind, (*POLICIES, *LATER_POLICIES)) or available)
-
-
 Text = Annotated[str, BeforeValidator(text)]
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"), BeforeValidator(text)
@@ -210,7 +195,6 @@ EmptyIsNone = BeforeValidator(_no_items)
 """For a section that is a list."""
 NotEmpty = AfterValidator(_at_least_one)
 TargetText = Annotated[Text, AfterValidator(_target_text)]
-PolicyText = BeforeValidator(_policy)
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
 Place = Annotated[Text, AfterValidator(_place)]
 CaFile = Annotated[Text, AfterValidator(_ca_file)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from proxy.config.explain import is_not_text, problem
+from proxy.config.explain import bare, is_not_text, problem
 from proxy.config.known import Reading, aws_region, fill_providers, key_variable
 from proxy.config.model import Config
 from proxy.config.problems import ConfigError, Problem, did_you_mean, path_text
@@ -145,16 +145,17 @@ def _validated(value: dict[str, Any], reading: Reading, tree: Tree) -> tuple[Con
     except ValidationError as error:
         rewritten = False
         for details in error.errors(include_url=False):
-            text = tree.text(details["loc"])
+            loc = bare(details["loc"])
+            text = tree.text(loc)
             if text is not None and is_not_text(details):
-                _put(value, details["loc"], text)
+                _put(value, loc, text)
                 rewritten = True
         if not rewritten:
             return None, [problem(details, tree) for details in error.errors(include_url=False)]
     return _validated(value, reading, tree)
 
 
-def _put(value: Any, loc: tuple[int | str, ...], text: str) -> None:
+def _put(value: Any, loc: Sequence[int | str], text: str) -> None:
     for part in loc[:-1]:
         value = value[part]
     value[loc[-1]] = text

@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, PrivateAttr, model_validator
+from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema
 
 from proxy.config.fields import (
-    POLICIES,
     BaseUrl,
     CaFile,
     Duration,
@@ -28,8 +27,8 @@ from proxy.config.fields import (
     Number,
     Params,
     Place,
-    PolicyText,
     ProviderName,
+    Share,
     Size,
     State,
     Storage,
@@ -38,11 +37,11 @@ from proxy.config.fields import (
     Whole,
     text,
 )
+from proxy.config.policy import SECTIONS, AnyPolicy, Policy
+from proxy.config.section import Section
 from proxy.config.values import KeyDigest, Secret
 
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+__all__ = ["Config", "Policy", "Section"]
 
 
 class Server(Section):
@@ -146,7 +145,11 @@ class Target(Section):
     params: Params = Field(default_factory=dict, description="Request parameters used where the request has none.")
     force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
     weight: Number = Field(default=1.0, gt=0, description="Share of the requests, for policies that have shares.")
+    priority: Whole = Field(default=1, ge=1, le=100, description="Those of the lowest number are asked first.")
     context_window: Whole | None = Field(default=None, gt=0, description="Tokens that fit; null where it is not known.")
+    lacks: Annotated[tuple[Literal["tools", "vision", "json", "json_schema"], ...], EmptyIsNone] = Field(
+        default=(), description="What it cannot do; requests that need it go elsewhere."
+    )
     timeouts: TimeoutsSection = Timeouts()
 
     @model_validator(mode="before")
@@ -175,18 +178,11 @@ class Target(Section):
         return self.name or self.target
 
 
-class Policy(Section):
-    kind: Text = Field(default="ordered", description="How a target is chosen.")
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"enum": list(POLICIES)}, handler(schema)]}
-
-
 class Route(Section):
     """One model name that apps ask for. `*` is the route of all names that have none."""
 
-    policy: Annotated[Policy, PolicyText] = Policy()
+    policy: AnyPolicy = Field(default=SECTIONS["ordered"](), description="How a target is chosen.")
+    explore: Share = Field(default=0.0, description="Share of requests whose first target is drawn evenly.")
     targets: Annotated[tuple[Target, ...], NotEmpty] = Field(description="Where requests go.")
     aliases: Annotated[tuple[Name, ...], EmptyIsNone] = Field(default=(), description="Other names for it.")
     timeouts: TimeoutsSection = Timeouts()

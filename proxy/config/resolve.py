@@ -64,6 +64,8 @@ def notes(config: Config) -> Iterator[str]:
     """One line for each thing that was accepted but is not active, or is unwise. Takes the config as it was written."""
     yield from _inactive(config, ())
     yield from _literal_secrets(config, ())
+    for name, route in config.routes.items():
+        yield from _weights(name, route)
     for name, provider in config.providers.items():
         yield from _address(config, name, provider)
         yield from _without_effect(name, provider)
@@ -102,10 +104,19 @@ def _inactive(value: Any, path: tuple[str | int, ...]) -> Iterator[str]:
         elif name == "breaker":
             if part:
                 yield f"{path_text(here)}: circuit breakers are {_INACTIVE}"
-        elif name == "weight":
-            yield f"{path_text(here)}: has no effect with the policy 'ordered'"
         else:
             yield from _inactive(part, here)
+
+
+_UNWEIGHTED = {"ordered", "round_robin"}
+
+
+def _weights(name: str, route: Route) -> Iterator[str]:
+    kind = route.policy.kind
+    for index, target in enumerate(route.targets):
+        if "weight" in target.model_fields_set and kind in _UNWEIGHTED:
+            here = path_text(("routes", name, "targets", index, "weight"))
+            yield f"{here}: has no effect with the policy {kind!r}"
 
 
 def _literal_secrets(value: Any, path: tuple[str | int, ...]) -> Iterator[str]:

@@ -40,6 +40,8 @@ class Quirks(NamedTuple):
     reasoning_drop: frozenset[str] = frozenset()
     reasoning_apart: bool = False
     """`completion_tokens` leaves reasoning out, where the total does not tell."""
+    routes: bool = False
+    """It chooses among providers itself, and understands a request's `provider` object."""
     citations: bool = False
     """Addresses come in `citations` and `search_results`, and the text holds their numbers: `[1]`."""
 
@@ -95,7 +97,14 @@ PERPLEXITY = Quirks(
     thinking_back="",
     citations=True,
 )
-OPENROUTER = Quirks(refuse=frozenset({"n"}), service_tiers=None, developer=True, thinking_back="reasoning", marks=True)
+OPENROUTER = Quirks(
+    refuse=frozenset({"n"}),
+    service_tiers=None,
+    developer=True,
+    thinking_back="reasoning",
+    marks=True,
+    routes=True,
+)
 # They know the old name of the limit alone.
 OWN_SERVER = Quirks(rename=_OLD_LIMIT)
 CEREBRAS = Quirks(

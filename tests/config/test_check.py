@@ -147,7 +147,7 @@ def test_the_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "required" not in mapping
     assert nothing == {"type": "null"}
     assert {"type": "string"} in definitions["Target"]["anyOf"]
-    assert {"enum": ["ordered"]} in definitions["Policy"]["anyOf"]
+    assert {"const": "weighted", "type": "string"} in definitions["WeightedPolicy"]["anyOf"]
     assert definitions["Server"]["properties"]["drain"]["default"] == "30s"
     assert definitions["Server"]["properties"]["body_limit"]["default"] == "32MiB"
 

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from proxy.config import Config, Policy, parse
 from proxy.config.explain import _plain
-from proxy.config.fields import LATER_POLICIES, POLICIES
+from proxy.config.policy import SECTIONS
 from proxy.config.schema import json_schema
 from proxy.providers.catalog import CATALOG
 
@@ -39,6 +39,9 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, An
 
 
 SETTINGS = dict(settings(Config))
+POLICIES = {
+    f"{kind}.{path}": default for kind, one in SECTIONS.items() for path, default in settings(one) if path != "kind"
+}
 
 
 def shown(path: str, default: Any) -> str:
@@ -48,7 +51,7 @@ def shown(path: str, default: Any) -> str:
         return f"`{default.kind}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
-    if default is None:
+    if default is None or default == "":
         return "none"
     if isinstance(default, tuple | dict):
         return "`[]`" if isinstance(default, tuple) else "`{}`"
@@ -83,8 +86,18 @@ def test_every_setting_is_documented(path: str) -> None:
 def test_nothing_else_is_documented() -> None:
     documented = {name.strip("`") for name in ROWS if re.fullmatch(r"`[a-z_]+(\.[A-Za-z_.\[\]]+)?`", name)}
     known = set(SETTINGS) | {f"routes.NAME.{part}" for part in ("timeouts", "retries", "failover_on")}
-    known |= {"routes.NAME.targets[].timeouts", *CATALOG}
+    known |= {"routes.NAME.targets[].timeouts", *CATALOG, *SECTIONS, *POLICIES}
     assert documented - known == set()
+
+
+@pytest.mark.parametrize("path", POLICIES)
+def test_every_setting_of_a_policy_is_documented(path: str) -> None:
+    assert f"`{path}`" in ROWS, f"{path} is missing in {DOCS.name}"
+    _, kind, default, meaning, example = ROWS[f"`{path}`"]
+    assert kind
+    assert len(meaning) > 10
+    assert example
+    assert shown(path, POLICIES[path]) in default
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -99,7 +112,7 @@ def test_every_known_provider_is_documented(name: str) -> None:
 
 
 def test_every_policy_is_documented() -> None:
-    for policy in (*POLICIES, *LATER_POLICIES):
+    for policy in SECTIONS:
         assert f"`{policy}`" in TEXT
 
 

@@ -114,7 +114,7 @@ rotes:
   chat:
 routes:
   chat:
-    policy: fastest
+    policy: weigted
     targets:
       - openai/gpt-5-mini
       - opnai/gpt-5-mini
@@ -127,7 +127,7 @@ def test_five_mistakes_are_five_problems_each_with_its_line() -> None:
     assert problems(FIVE) == [
         "c.yaml:1: server.port: should be a whole number, not text",
         "c.yaml:4: rotes: unknown setting (did you mean 'routes'?)",
-        "c.yaml:8: routes.chat.policy: the policy 'fastest' is not available in this version (available: ordered)",
+        "c.yaml:8: routes.chat.policy: unknown policy 'weigted' (did you mean 'weighted'?)",
         "c.yaml:11: routes.chat.targets[1]: unknown provider 'opnai' (did you mean 'openai'?)",
         "c.yaml:13: routes.chat.timeouts.ttft: a duration needs a unit: 30 (30s for seconds, 30ms for milliseconds)",
     ]
@@ -138,7 +138,7 @@ def test_the_same_mistakes_in_json_and_toml() -> None:
         "server": {"port": "eighty"},
         "providers": {"openai": {}},
         "rotes": {"chat": 1},
-        "routes": {"chat": {"policy": "fastest", "targets": ["opnai/gpt-5-mini"], "timeouts": {"ttft": 30}}},
+        "routes": {"chat": {"policy": "weigted", "targets": ["opnai/gpt-5-mini"], "timeouts": {"ttft": 30}}},
     }
     with pytest.raises(ConfigError) as in_json:
         parse(json.dumps(value), source="c.json", format="json", env=ENV)
@@ -149,7 +149,7 @@ rotes = {chat = 1}
 port = "eighty"
 [providers.openai]
 [routes.chat]
-policy = "fastest"
+policy = "weigted"
 targets = ["opnai/gpt-5-mini"]
 timeouts = {ttft = 30}
 """
@@ -234,10 +234,15 @@ MISTAKES = [
     (ROUTE % "aliases: [x, x]", "routes.chat.aliases[1]: 'x' is taken by routes.chat.aliases[0]"),
     (ROUTE % "aliases: ['*']", "routes.chat.aliases[0]: '*' cannot be an alias"),
     (ROUTE % "policy: weigthed", "routes.chat.policy: unknown policy 'weigthed' (did you mean 'weighted'?)"),
-    (ROUTE % "policy: 'mine.policies:Best'", "the policy 'mine.policies:Best' is not available in this version"),
-    (ROUTE % "policy: {kind: fastest, quantile: 0.95}", "the policy 'fastest' is not available in this version"),
+    (ROUTE % "policy: 'mine.policies:Best'", "cannot import 'mine.policies'"),
+    (ROUTE % "policy: {kind: weighted, sed: x}", "routes.chat.policy.sed: unknown setting (did you mean 'seed'?)"),
+    (ROUTE % "policy: {kind: weighted, seed: [1]}", "routes.chat.policy.seed: should be text, not a list"),
+    (ROUTE % "policy: {}", "a policy needs its `kind`"),
+    (ROUTE % "policy: 'json:nothing'", "'nothing' in 'json' is no policy"),
+    (ROUTE % "policy: 'policies.base:Policy'", "is no frozen dataclass"),
+    (ROUTE % "explore: 101%", "routes.chat.explore: a percentage lies between"),
     (ROUTE % "policy: {kind: ordered, quantile: 1}", "routes.chat.policy.quantile: unknown setting (known: kind)"),
-    (ROUTE % "policy: [ordered]", "routes.chat.policy: should be a mapping (name: value), not a list"),
+    (ROUTE % "policy: [ordered]", "policy: should be a policy's name or a mapping (name: value), not a list"),
     (ROUTE % "retries: {per_target: 0}", "routes.chat.retries.per_target: should be greater than or equal to 1"),
     (ROUTE % "timeouts: {totl: 5s}", "routes.chat.timeouts.totl: unknown setting (did you mean 'total'?)"),
     (ROUTE % "timeouts: {total: 0s}", "routes.chat.timeouts.total: should be longer than 0"),
@@ -404,7 +409,6 @@ def test_notes() -> None:
     assert list(config.warnings) == [
         f"defaults.breaker: circuit breakers are {inactive}",
         f"defaults.hedge: {inactive}",
-        "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",
         f"routes.chat.breaker: circuit breakers are {inactive}",
         f"routes.chat.capture: {inactive}",
         f"keys[0].rpm: {inactive}",
@@ -414,6 +418,7 @@ def test_notes() -> None:
         f"prices: {inactive}",
         f"capture: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
+        "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",
         "providers.openai.deployment: has no effect with the dialect 'openai'",
         "providers.far.base_url: the key travels unencrypted to far.example (http, not https)",
         "providers.near.base_url: port 8000 on this machine is the proxy's own (server.port); the provider should "

@@ -138,5 +138,9 @@ def any_exchange(draw: st.DrawFn) -> Exchange:
     made.request_bytes, made.answer_bytes = draw(_bytes), draw(_bytes)
     reasons = st.lists(st.tuples(_texts, _texts), max_size=2).map(tuple)
     candidates = st.lists(_texts, max_size=3).map(tuple)
-    made.decision = draw(st.none() | st.builds(Decision, _texts, st.floats(0, 1), candidates, reasons))
+    scores = st.lists(st.none() | st.floats(0, 1e9), max_size=3).map(tuple)
+    shares = st.lists(st.floats(0, 1), max_size=3).map(tuple)
+    made.decision = draw(
+        st.none() | st.builds(Decision, _texts, st.floats(0, 1), candidates, reasons, scores, shares, _texts)
+    )
     return made

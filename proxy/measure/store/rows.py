@@ -11,7 +11,7 @@ import orjson
 from policies.verdict import Kind, Outcome
 from proxy.measure import timing
 from proxy.measure.store.schema import MARKS
-from proxy.record import Attempt, Exchange, Gaps, Origin
+from proxy.record import Attempt, Decision, Exchange, Gaps, Origin
 from proxy.wire.usage import CLASSES, Parts
 
 Row = tuple[int | float | str, ...]
@@ -98,7 +98,7 @@ def exchange_row(n: int, exchange: Exchange, at: str) -> Row:
         exchange.status,
         decision.policy if decision else _NO_TEXT,
         decision.propensity if decision else _NO_INT,
-        _explained(decision.candidates, decision.passed_over) if decision else _NO_TEXT,
+        _explained(decision) if decision else _NO_TEXT,
         len(attempts),
         failovers(attempts),
         winner.no if winner else 0,
@@ -186,11 +186,27 @@ def cost_of(attempts: list[Attempt]) -> tuple[float | None, str | None]:
     return total, source
 
 
+def _explained(decision: Decision) -> str:
+    if not decision.scores:
+        return _listed(decision.candidates, decision.passed_over, decision.propensities, decision.why)
+    listed = orjson.loads(_listed(decision.candidates, decision.passed_over, decision.propensities, decision.why))
+    return orjson.dumps({**listed, "scores": decision.scores}).decode()
+
+
 @lru_cache(maxsize=1024)
-def _explained(candidates: tuple[str, ...], passed_over: tuple[tuple[str, str], ...]) -> str:
+def _listed(
+    candidates: tuple[str, ...], passed_over: tuple[tuple[str, str], ...], propensities: tuple[float, ...], why: str
+) -> str:
     """Kept, since most requests of a route are planned alike."""
-    reasons = [{"target": target, "reason": reason} for target, reason in passed_over]
-    return orjson.dumps({"candidates": candidates, "passed_over": reasons}).decode()
+    whole: dict[str, object] = {
+        "candidates": candidates,
+        "passed_over": [{"target": target, "reason": reason} for target, reason in passed_over],
+    }
+    if propensities:
+        whole["propensities"] = propensities
+    if why:
+        whole["why"] = why
+    return orjson.dumps(whole).decode()
 
 
 def _parts(parts: Parts) -> str:

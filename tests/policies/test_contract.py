@@ -1,0 +1,138 @@
+"""One contract for every registered policy, within the composition in which the router asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies import POLICIES
+from policies.base import Ask, Candidate, Passed, Policy
+from policies.compose import Arranged, arrange
+
+SAMPLES: dict[str, Sequence[dict[str, Any]]] = {}
+"""Settings to try beside the defaults."""
+CASES = [(kind, settings) for kind in POLICIES for settings in ({}, *SAMPLES.get(kind, ()))]
+NAMES = "abcdef"
+
+
+def positive(least: float, most: float) -> st.SearchStrategy[float]:
+    return st.floats(least, most, allow_nan=False)
+
+
+def candidates(barred: st.SearchStrategy[str]) -> st.SearchStrategy[list[Candidate]]:
+    one = st.builds(
+        Candidate,
+        name=st.just(""),
+        weight=positive(0.1, 10),
+        in_flight=st.integers(0, 100),
+        context_window=st.none() | st.integers(1, 10**6),
+        barred=barred,
+        outstanding=st.integers(0, 10**6),
+        ttft=st.none() | positive(0.001, 60),
+        success=positive(0, 1),
+        level=positive(0, 1),
+        ramp=st.sampled_from([0.1, 0.5, 1.0]),
+        priority=st.integers(1, 3),
+        lacks=st.sampled_from([frozenset[str](), frozenset({"vision"})]),
+        input_price=st.none() | positive(0, 100),
+        output_price=st.none() | positive(0, 100),
+        tpot=st.none() | positive(0, 1),
+        latency=st.none(),
+        posterior=st.tuples(positive(1, 500), positive(1, 500)),
+        share=st.none() | positive(0, 1),
+    )
+    several = st.lists(one, min_size=1, max_size=len(NAMES))
+    return several.map(lambda found: [each._replace(name=NAMES[place]) for place, each in enumerate(found)])
+
+
+ASKS = st.builds(
+    Ask,
+    model=st.just("m"),
+    stream=st.booleans(),
+    size=st.integers(1, 10**7),
+    tokens=st.integers(0, 10**6),
+    output=st.integers(1, 10**5),
+    tools=st.booleans(),
+    vision=st.booleans(),
+    json=st.sampled_from(["", "object", "schema"]),
+    unit=st.text(max_size=8),
+    affinity=st.text(max_size=8),
+    at=positive(0, 4e9),
+    turn=st.integers(0, 10**6),
+)
+STATES = st.sampled_from(["", "", Passed.BREAKER.value, Passed.LIMIT.value])
+
+
+def ordered_by(policy: Policy, ask: Ask, given_: Sequence[Candidate], seed: int, explore: float = 0.0) -> Arranged:
+    return arrange(policy, ask, given_, Random(seed), explore)
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+@given(candidates(STATES), ASKS, st.integers(0, 2**32), st.sampled_from([0.0, 0.01]))
+def test_the_contract_of_every_policy(
+    kind: str, settings: dict[str, Any], given_: list[Candidate], ask: Ask, seed: int, explore: float
+) -> None:
+    policy = POLICIES[kind](**settings)
+    before = list(given_), repr(ask)
+    found = ordered_by(policy, ask, given_, seed, explore)
+    order = [choice.candidate for choice in found.order]
+    passed = [place for place, _ in found.passed_over]
+    assert sorted([*order, *passed]) == list(range(len(given_))), "each candidate is tried or passed over, once"
+    assert all(reason in set(Passed) for _, reason in found.passed_over)
+    assert all(0.0 <= choice.propensity <= 1.0 for choice in found.order)
+    if order:
+        assert sum(choice.propensity for choice in found.order) == pytest.approx(1.0)
+        assert found.order[0].propensity > 0.0
+    barred = {place for place in order if given_[place].barred}
+    assert not barred or barred == set(order), "what is barred is asked only where nothing else is left"
+    priorities = [given_[place].priority for place in order]
+    assert priorities == sorted(priorities)
+    assert (given_, repr(ask)) == before, "the input is untouched"
+    assert ordered_by(policy, ask, given_, seed, explore) == found, "the same seed gives the same plan"
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+@pytest.mark.parametrize("explore", [0.0, 0.1])
+@pytest.mark.parametrize("world", range(3))
+def test_propensities_are_the_frequencies_of_the_first_choice(
+    kind: str, settings: dict[str, Any], explore: float, world: int
+) -> None:
+    policy, rng = POLICIES[kind](**settings), Random(f"{kind} {world}")
+    given_ = worlds(rng)[world]
+    said, seen, variance = [0.0] * len(given_), [0] * len(given_), [0.0] * len(given_)
+    for turn in range(2000):
+        ask = Ask("m", tokens=500, unit=f"unit {turn}", affinity=f"unit {turn}", turn=turn)
+        found = arrange(policy, ask, given_, rng, explore)
+        seen[found.order[0].candidate] += 1
+        for choice in found.order:
+            said[choice.candidate] += choice.propensity
+            variance[choice.candidate] += choice.propensity * (1.0 - choice.propensity)
+    for place in range(len(given_)):
+        assert abs(seen[place] - said[place]) <= 5.0 * sqrt(variance[place]) + 1e-6, given_[place]
+
+
+def worlds(rng: Random) -> list[list[Candidate]]:
+    """Nothing known; all different; and one in which some may not be asked."""
+    fresh = [Candidate(name) for name in NAMES[:3]]
+    varied = [
+        Candidate(
+            name,
+            weight=rng.uniform(0.5, 3),
+            in_flight=rng.randrange(20),
+            outstanding=rng.randrange(1, 9000),
+            ttft=rng.uniform(0.2, 3),
+            input_price=rng.uniform(0.1, 5),
+            output_price=rng.uniform(0.1, 5),
+            posterior=(rng.uniform(5, 80), rng.uniform(5, 30)),
+            share=0.2 if place == 0 else None,
+        )
+        for place, name in enumerate(NAMES[:4])
+    ]
+    mixed = [*varied, Candidate("e", barred=Passed.BREAKER), Candidate("f", priority=2)]
+    return [fresh, varied, mixed]
