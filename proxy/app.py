@@ -14,7 +14,8 @@ from proxy import config as settings
 from proxy.assemble import front, target_names
 from proxy.auth import Gate
 from proxy.clock import RealClock
-from proxy.endpoints import DOORS, Doors, Receive, Scope, Send
+from proxy.downstream import Receive, Scope, Send
+from proxy.endpoints import DOORS, Doors
 from proxy.engine import Engine
 from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
@@ -47,6 +48,8 @@ class App:
         self.bus = Bus({"prometheus": self.metrics, "recent": self.recent, **store})
         self.engine = Engine(clock, self.bus, self._rng)
         self.doors = Doors(self.engine, self._front)
+        self.direct = self.doors.direct()
+        """The measured endpoints, by path, for a server that knows how to do without ASGI."""
         self._lag = LoopLag()
         self.metrics.watch(
             inflight=lambda: len(self.engine.running), losses=self.bus.losses, store=self.store, lag=self._lag.take

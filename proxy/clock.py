@@ -48,8 +48,6 @@ class LoopClock:
 
 
 SECOND = 1_000_000_000
-EARLY_NS = 20_000_000
-"""An exchange that is over within this time is quick."""
 _APART_NS = 5_000_000
 """Least time between two looks at the deadlines; none is later than this."""
 _NEVER = 1 << 62
@@ -58,40 +56,36 @@ _NEVER = 1 << 62
 class Deadlines:
     """The deadlines of the exchanges under way. One timer, armed for the earliest."""
 
-    __slots__ = ("_armed_ns", "_clock", "_handle", "_loop", "running")
+    __slots__ = ("_clock", "_handle", "_loop", "armed_ns", "running")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._armed_ns = _NEVER
+        self.armed_ns = _NEVER
         self._handle: asyncio.TimerHandle | None = None
         self.running: dict[Deadline, None] = {}
         """A set that keeps its order, so that what ends at one moment always ends in the same order."""
 
-    def due(self, at_ns: int) -> None:
-        """Something ends at that time."""
-        if at_ns < self._armed_ns:
-            self._arm(at_ns)
-
-    def _arm(self, at_ns: int) -> None:
+    def arm(self, at_ns: int) -> None:
+        """Something ends at that time, which is before `armed_ns`."""
         if self._handle is not None:
             self._handle.cancel()
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        self._armed_ns = at_ns
+        self.armed_ns = at_ns
         self._handle = self._loop.call_later(max(0.0, (at_ns - self._clock.now()) / SECOND), self._look)
 
     def _look(self) -> None:
         self._handle = None
-        self._armed_ns = _NEVER
+        self.armed_ns = _NEVER
         now = self._clock.now()
         soon = now + _APART_NS
         for one in [one for one in self.running if one.next_ns <= soon]:
-            one.reached(soon)
+            one.reached()
         if self.running:
             earliest = min([one.next_ns for one in self.running])
             if earliest < _NEVER:
-                self.due(max(earliest, soon))
+                self.arm(max(earliest, soon))
 
 
 class Deadline:
@@ -99,33 +93,24 @@ class Deadline:
 
     Works as `asyncio.timeout` does: the task is cancelled, and whoever catches the `CancelledError` asks `taken()`
     whether it was meant for this deadline. `stop` does the same at once and for good: the client left, or the proxy
-    is shutting down; no later wait of this exchange is worth beginning then. `early` is called once, `EARLY_NS` after
-    the start, for what only an exchange that takes longer needs.
+    is shutting down; no later wait of this exchange is worth beginning then.
     """
 
-    __slots__ = ("_all", "_at_ns", "_early", "_name", "_pending", "_task", "_total_ns", "next_ns", "stopped")
+    __slots__ = ("_all", "_name", "_pending", "_task", "_total_ns", "next_ns", "stopped")
 
-    def __init__(
-        self,
-        all_: Deadlines,
-        task: asyncio.Task[Any],
-        now_ns: int,
-        total_ns: int,
-        early: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, all_: Deadlines, task: asyncio.Task[Any], total_ns: int) -> None:
         self._all = all_
         self._task = task
         self._total_ns = total_ns
-        self._at_ns = total_ns
         self._name = "total"
-        self._early = early
         self._pending: str | None = None
         self.stopped: str | None = None
         """Why the exchange is over, if it was stopped from outside."""
-        self.next_ns = now_ns + EARLY_NS
-        """When this must be looked at."""
+        self.next_ns = total_ns
+        """When it ends, unless it is moved before."""
         all_.running[self] = None
-        all_.due(self.next_ns)
+        if total_ns < all_.armed_ns:
+            all_.arm(total_ns)
 
     def total(self, at_ns: int) -> None:
         """Move the end of the whole exchange: known only when the route is."""
@@ -136,10 +121,9 @@ class Deadline:
         if at_ns >= self._total_ns:
             at_ns, name = self._total_ns, "total"
         self._name = name
-        self._at_ns = at_ns
-        if self._early is None or at_ns < self.next_ns:
-            self.next_ns = at_ns
-            self._all.due(at_ns)
+        self.next_ns = at_ns
+        if at_ns < self._all.armed_ns:
+            self._all.arm(at_ns)
 
     def remaining(self, now_ns: int) -> int:
         """Nanoseconds until the whole exchange must be over; negative when it should be."""
@@ -163,16 +147,9 @@ class Deadline:
     def close(self) -> None:
         """No interruption comes after this."""
         self._all.running.pop(self, None)
-        self._early = None  # it may lead back to here: leave no cycle
 
-    def reached(self, now_ns: int) -> None:
+    def reached(self) -> None:
         """`next_ns` has come."""
-        early, self._early = self._early, None
-        if early is not None:
-            early()
-        if now_ns < self._at_ns:
-            self.next_ns = self._at_ns
-            return
         self.next_ns = _NEVER
         if self._pending is None:
             self._pending = self._name

@@ -1,4 +1,4 @@
-"""The measured endpoints, in raw ASGI: read the request, ask the engine, hand on the answer, seal the record.
+"""The measured endpoints: read the request, ask the engine, hand on the answer, seal the record.
 
 They stand before Starlette, which serves everything else, because its layers cost as much as all the rest of the way.
 """
@@ -6,12 +6,14 @@ They stand before Starlette, which serves everything else, because its layers co
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from proxy.attempt import DRAIN, GONE, Gone
 from proxy.auth import Gate, header
+from proxy.downstream import Asgi, Downstream, Receive, Scope, Send
 from proxy.engine import Engine, Run
 from proxy.errors import Refusal
 from proxy.failure import shutting_down
@@ -24,19 +26,15 @@ from proxy.wire.request import Headers, Request
 
 log = logging.getLogger(__name__)
 
-Scope = dict[str, Any]
-Receive = Callable[[], Any]
-Send = Callable[[dict[str, Any]], Any]
-
 DISCARD_FACTOR = 8
 """How much of a body that is too large is still read, in multiples of the limit, so that the client can read why."""
 
 _JSON = (b"content-type", b"application/json")
-_SSE = (b"content-type", b"text/event-stream; charset=utf-8")
-_CUT = {"type": "cut"}
-"""Ends a connection whose answer cannot be ended: see `proxy.web.cycle`."""
-_BODY_FOLLOWS = {"body_follows": True}
-"""A hint to our own server (`web/cycle.py`); others know nothing of it and lose nothing."""
+_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 _FORWARDED = (b"openai-", b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
@@ -74,41 +72,48 @@ class Doors:
         self.front = front
         self.draining = False
 
+    def direct(self) -> dict[bytes, Callable[[Downstream], Coroutine[Any, Any, None]]]:
+        """What serves each path, without ASGI between."""
+        return {path.encode(): functools.partial(self.serve, door) for path, door in DOORS.items()}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.serve(DOORS[scope["path"]], Asgi(scope, receive, send))
+
+    async def serve(self, door: Door, client: Downstream) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  (ASGI servers run an application in a task)
-        front, door = self.front, DOORS[scope["path"]]
+        assert task is not None  # noqa: S101  (servers run an endpoint in a task)
+        front = self.front
         early: Refusal | Gone | None = None
         body, key = b"", None
         try:
             if self.draining:
                 raise shutting_down()
-            key = front.gate.client(scope["headers"])
-            body = await _read_body(scope, receive, front.body_limit)
+            key = front.gate.client(client.headers)
+            body = await _read_body(client, front.body_limit)
             if self.draining:
                 raise shutting_down()
         except (Refusal, Gone) as end:
             early = end
         except asyncio.CancelledError:
             early = shutting_down()  # the server does not wait any longer for the rest of the body
-        watch = _Watch(receive)
-        run = watch.run = self.engine.begin(task, watch.begin)
+        run = self.engine.begin(task)
         try:
             if early is not None:
                 raise early
+            client.watch(run.leave)
             run.exchange.request_bytes = len(body)
             run.exchange.key = key.name if key is not None else None
-            ask = door.parse(body, scope["headers"])
+            ask = door.parse(body, client.headers)
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
             route = front.router.find(ask.model, front.gate.may_go_direct(key))
             head = await run.commit(ask, front.router.plan(route, ask))
-            await self._answer(run, ask, head, send)
+            await self._answer(run, ask, head, client)
         except Refusal as refusal:
-            await self._refuse(run, refusal, door.form, send)
+            await self._refuse(run, refusal, door.form, client)
         except Gone:
             run.gone()
-            await send(_CUT)
+            await client.cut()
         except asyncio.CancelledError:
             # While sending: the client left, takes nothing, or the proxy stops.
             reason = run.deadline.taken()
@@ -120,76 +125,52 @@ class Doors:
                 run.gone()
             if reason != GONE:
                 log.warning("request %s is cut: its client did not take its answer in time", run.exchange.id)
-            await send(_CUT)
+            await client.cut()
         except Exception:
             log.exception("request %s failed by a fault of the proxy", run.exchange.id)
-            await self._fault(run, door.form, send)
+            await self._fault(run, door.form, client)
         finally:
-            watch.close()
+            client.close()
             run.seal()
 
-    async def _answer(self, run: Run, ask: Request, head: bytes, send: Send) -> None:
-        exchange = run.exchange
+    async def _answer(self, run: Run, ask: Request, head: bytes, client: Downstream) -> None:
         if ask.stream:
-            headers = [_SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+            client.begin(200, [*_STREAM, *_told(run, ask.form)], None)
         else:
-            headers = [_JSON, (b"content-length", b"%d" % len(head))]
-        headers += _told(run, ask.form)
-        await send({"type": "http.response.start", "status": 200, "headers": headers, **_BODY_FOLLOWS})
-        data = head
+            client.begin(200, [_JSON, *_told(run, ask.form)], len(head))
+        exchange, data = run.exchange, head
         while True:
             exchange.answer_bytes += len(data)
             run.sending()
-            await send({"type": "http.response.body", "body": data, "more_body": not run.ended})
-            if run.deadline.stopped == GONE and not run.ended:
-                raise Gone(GONE)
+            await client.write(data, run.ended)
             if run.ended:
                 return
+            if run.deadline.stopped == GONE:
+                raise Gone(GONE)
             data = await run.next()
 
-    async def _refuse(self, run: Run, refusal: Refusal, form: Form, send: Send) -> None:
+    async def _refuse(self, run: Run, refusal: Refusal, form: Form, client: Downstream) -> None:
         run.refuse(refusal)
         run.deadline.close()
-        await _send_refusal(refusal, form.refusal(refusal, run.exchange.id), _told(run, form), send)
+        body = form.refusal(refusal, run.exchange.id)
+        headers = [*_refused(refusal), *_told(run, form)]
+        client.begin(refusal.status, headers, len(body), close=refusal.status in (408, 413))
+        await client.write(body, True)
 
-    async def _fault(self, run: Run, form: Form, send: Send) -> None:
+    async def _fault(self, run: Run, form: Form, client: Downstream) -> None:
         """A fault of ours: an error body if nothing was sent yet; else the connection is cut, never ended cleanly."""
         begun = run.exchange.status != 0
         run.fault()
         if begun:
-            await send(_CUT)
+            await client.cut()
             return
         refusal = Refusal(500, "The proxy failed; its log tells why.", type="api_error", code="internal_error")
-        await self._refuse(run, refusal, form, send)
+        await self._refuse(run, refusal, form, client)
 
 
-class _Watch:
-    """Stops the exchange when the client goes away. Waiting for that costs a task, which a quick answer never needs."""
-
-    __slots__ = ("_receive", "_task", "run")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._task: asyncio.Task[None] | None = None
-        self.run: Run | None = None
-
-    def begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._wait())
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self.run is not None:
-            self.run.deadline.stop(GONE)
-
-    def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def _read_body(client: Downstream, limit: int) -> bytes:
     """The whole request body. Raises `Refusal` (408, 413, 415) or `Gone`. The connection bounds the time."""
-    headers = scope["headers"]
+    headers = client.headers
     coding = header(headers, b"content-encoding")
     if coding and coding.lower() != b"identity":
         raise Refusal(
@@ -200,20 +181,15 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     length = header(headers, b"content-length")
     if length.isdigit() and int(length) > limit * DISCARD_FACTOR:
         raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _unfinished(scope)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False) and len(body) <= limit:
+    body, more = await client.receive()
+    if not more and len(body) <= limit:
         return body
     parts, size = [body], len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _unfinished(scope)
-        size += len(message.get("body", b""))
+    while more:
+        piece, more = await client.receive()
+        size += len(piece)
         if size <= limit:
-            parts.append(message.get("body", b""))
+            parts.append(piece)
         elif size > limit * DISCARD_FACTOR:
             break
         else:
@@ -221,12 +197,6 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if size > limit:
         raise _too_large(limit)
     return b"".join(parts)
-
-
-def _unfinished(scope: Scope) -> Refusal | Gone:
-    if scope["state"].get("late"):
-        return Refusal(408, "The request body stopped coming.", code="request_timeout")
-    return Gone("the client left before its request was whole")
 
 
 def _too_large(limit: int) -> Refusal:
@@ -257,18 +227,15 @@ def _told(run: Run, form: Form) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def _send_refusal(refusal: Refusal, body: bytes, extra: list[tuple[bytes, bytes]], send: Send) -> None:
-    """An error body with the headers that official SDKs act upon."""
-    headers = [_JSON, (b"content-length", b"%d" % len(body)), *extra]
+def _refused(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+    """The headers of an error that official SDKs act upon."""
+    headers = [_JSON]
     if refusal.retry_after is not None:
         # Whole seconds, rounded up: RFC 9110 knows no fractions. The SDKs read the milliseconds first.
         headers.append((b"retry-after", b"%d" % -(-refusal.retry_after // 1)))
         headers.append((b"retry-after-ms", b"%d" % (refusal.retry_after * 1000)))
     if refusal.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
-    if refusal.status in (408, 413):
-        headers.append((b"connection", b"close"))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers, **_BODY_FOLLOWS})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    return headers

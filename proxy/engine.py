@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from random import Random
 
 from policies.retry import Tries
 from policies.verdict import VERDICTS, Kind, Outcome
-from proxy.attempt import DOWNSTREAM, DRAIN, Gone, Try
+from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone, Try
 from proxy.clock import SECOND, Clock, Deadline, Deadlines
 from proxy.errors import Refusal, TransportError, UpstreamError
 from proxy.failure import broken_off, exhausted
@@ -43,14 +42,14 @@ class Engine:
         self.deadlines = Deadlines(clock)
         self.running: set[Run] = set()
 
-    def begin(self, task: asyncio.Task[object], early: Callable[[], None] | None = None) -> Run:
-        """A run for the current task, whose request has just been read whole. `early`: see `Deadline`."""
+    def begin(self, task: asyncio.Task[object]) -> Run:
+        """A run for the current task, whose request has just been read whole."""
         now = self.clock.now()
         wall = self.clock.wall()
         # Ids rise with time, so that the store's index on them grows at its end.
         id = f"req_{int(wall * 1000):011x}{self._ids.getrandbits(52):013x}"
         exchange = Exchange(id, wall, now, self.origin)
-        run = Run(self, exchange, Deadline(self.deadlines, task, now, now + _TOTAL, early))
+        run = Run(self, exchange, Deadline(self.deadlines, task, now + _TOTAL))
         self.running.add(run)
         return run
 
@@ -146,6 +145,10 @@ class Run:
             if data or self.ended:
                 return data
             blocked = 0
+
+    def leave(self) -> None:
+        """The client left: whatever is waited for is stopped."""
+        self.deadline.stop(GONE)
 
     def refuse(self, refusal: Refusal) -> None:
         """No upstream was asked, or every one failed: the client gets an error."""

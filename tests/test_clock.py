@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import pytest
 
-from proxy.clock import EARLY_NS, SECOND, Deadline, Deadlines, LoopClock
+from proxy.clock import SECOND, Deadline, Deadlines, LoopClock
 from tests.virtual import run_virtually
 
 
@@ -17,11 +17,11 @@ class Stage:
         self.all = Deadlines(self.clock)
         self.begun = self.clock.now()
 
-    def deadline(self, total: float = 100.0, early: Callable[[], None] | None = None) -> Deadline:
+    def deadline(self, total: float = 100.0) -> Deadline:
         task = asyncio.current_task()
         assert task is not None
         now = self.clock.now()
-        return Deadline(self.all, task, now, now + round(total * SECOND), early)
+        return Deadline(self.all, task, now + round(total * SECOND))
 
     def at(self, seconds: float) -> int:
         return self.begun + round(seconds * SECOND)
@@ -81,22 +81,6 @@ def test_nothing_comes_after_the_end() -> None:
         await asyncio.sleep(5)
         assert deadline.stopped is None
         assert not stage.all.running
-
-    run_virtually(main())
-
-
-def test_early_is_called_once_and_only_for_what_takes_longer() -> None:
-    async def main() -> None:
-        stage = Stage()
-        called: list[float] = []
-        quick = stage.deadline(early=lambda: called.append(-1.0))
-        await asyncio.sleep(EARLY_NS / SECOND / 2)
-        quick.close()
-        slow = stage.deadline(early=lambda: called.append(stage.elapsed))
-        slow.limit("first", stage.at(30))
-        await asyncio.sleep(10)
-        assert called == [pytest.approx(0.03, abs=0.011)]
-        slow.close()
 
     run_virtually(main())
 

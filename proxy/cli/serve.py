@@ -101,7 +101,7 @@ def serve(config: Config, args: argparse.Namespace) -> int:
         def begin_drain() -> None:
             loop.call_soon_threadsafe(lambda: ends.append(loop.create_task(end())))
 
-        server = Server(server_config(app, config.server.host, config.server.port), begin_drain)
+        server = Server(server_config(app, config.server.host, config.server.port, app.direct), begin_drain)
         reloads = loop.create_task(_watch(app, args))
         host, port = socket.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

@@ -7,14 +7,18 @@ passed over, and HTTP/1.0 gets no chunks.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
 import orjson
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from proxy.downstream import Downstream
 from proxy.web.cycle import Cycle
+from proxy.web.direct import Direct
 from proxy.wire.render import error_object
 
 HEAD_LIMIT = 64 * 1024
@@ -31,11 +35,8 @@ _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header 
 _UPGRADING = (b"upgrade", b"http2-settings")
 
 
-_CHAT: dict[str, Any] = {
-    "path": "/v1/chat/completions",
-    "raw_path": b"/v1/chat/completions",
-    "query_string": b"",
-}
+Endpoint = Callable[[Downstream], Coroutine[Any, Any, None]]
+"""Serves a request without ASGI between."""
 
 
 def _parsed(url: bytes) -> dict[str, Any]:
@@ -60,6 +61,13 @@ class Connection(HttpToolsProtocol):
     _unsent = 0
     """Bytes that waited to be sent when that was last looked at."""
     _sending: asyncio.TimerHandle | None = None
+    _serving: Cycle | Direct | None = None
+    """The request that is being answered; `cycle` is the last one that came."""
+
+    def __init__(self, *args: Any, direct: Mapping[bytes, Endpoint] | None = None, **kwargs: Any) -> None:
+        """`direct`: endpoints for POST, by the whole of the request's path. All else goes to the ASGI application."""
+        super().__init__(*args, **kwargs)
+        self._direct = direct or {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -72,6 +80,10 @@ class Connection(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+        serving = self._serving
+        if serving is not None and serving is not self.cycle and not serving.response_complete:
+            serving.disconnected = True
+            serving.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -132,7 +144,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._at = _HEAD
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -149,22 +163,57 @@ class Connection(HttpToolsProtocol):
         """Bytes of the head alone: the piece in which it ended may hold a body too."""
         return len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
 
-    def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if cycle.response_complete:
             return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        if self._at != _BODY:
+            return  # the request will be read again, without its wish for another protocol
         self._at = _BETWEEN
         self._stop_timer()
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def _begin_cycle(self) -> None:
-        """As uvicorn's `on_headers_complete`, with a cycle of ours and the path of nearly every request known."""
-        parser, scope = self.parser, self.scope
-        scope["method"] = parser.get_method().decode("ascii")
+        parser, before = self.parser, self.cycle
         version = parser.get_http_version()
-        scope["http_version"] = version
-        scope.update(_CHAT if self.url == _CHAT["raw_path"] else _parsed(self.url))  # type: ignore[typeddict-item]
-        before = self.cycle
-        self.cycle = cycle = Cycle(
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        cycle: Cycle | Direct
+        if version == "1.1" and self.url in self._direct and parser.get_method() == b"POST":
+            cycle = Direct(self, self._direct[self.url], keep_alive)
+        else:
+            cycle = self._asgi_cycle(version, keep_alive)
+        self.cycle = cycle  # type: ignore[assignment]
+        if before is None or before.response_complete:
+            self._serve(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def _asgi_cycle(self, version: str, keep_alive: bool) -> Cycle:
+        """As uvicorn's `on_headers_complete` makes it."""
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            **_parsed(self.url),
+        }
+        return Cycle(
             scope=scope,
             transport=self.transport,
             flow=self.flow,
@@ -174,21 +223,29 @@ class Connection(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if cycle.scope["http_version"] != "1.1":
-            app = _without_chunks(cycle, app)
-        task = self.loop.create_task(cycle.run_asgi(app))
-        task.add_done_callback(self.tasks.discard)
+    def _serve(self, cycle: Cycle | Direct) -> None:
+        self._serving = cycle
+        served: Coroutine[Any, Any, None]
+        if isinstance(cycle, Direct):
+            served = cycle.endpoint(cycle)
+        else:
+            chunks = cycle.scope["http_version"] == "1.1"
+            served = cycle.run_asgi(self.app if chunks else _without_chunks(cycle, self.app))
+        task = self.loop.create_task(served)
+        task.add_done_callback(self._served)
         self.tasks.add(task)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if task.cancelled():
+            self.transport.abort()
+        elif (fault := task.exception()) is not None:
+            self.logger.error("a request could not be served", exc_info=fault)
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         """As uvicorn's, but the timer of an idle connection stays armed from one request to the next."""
@@ -198,7 +255,7 @@ class Connection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._serve(self.pipeline.pop()[0])  # type: ignore[arg-type]
             return
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -239,7 +296,11 @@ class Connection(HttpToolsProtocol):
         if left > 0 or self.flow.read_paused:
             self._timer = self.loop.call_later(max(left, 1.0), self._body_is_late)
         else:
-            self.cycle.scope["state"]["late"] = True
+            cycle: Any = self.cycle
+            if isinstance(cycle, Direct):
+                cycle.late = True
+            else:
+                cycle.scope["state"]["late"] = True
             self._refuse(408, f"The request body stopped coming for {BODY_SECONDS:.0f} s.", "request_timeout")
 
     # A transport that is told to close waits until the client has taken everything, so a client that takes nothing

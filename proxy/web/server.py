@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
-from proxy.web.connection import Connection
+from proxy.web.connection import Connection, Endpoint
 
 BACKLOG = 2048
 """Connections that wait to be accepted."""
@@ -67,12 +68,13 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return new
 
 
-def server_config(app: Any, host: str, port: int) -> uvicorn.Config:
+def server_config(app: Any, host: str, port: int, direct: Mapping[bytes, Endpoint] | None = None) -> uvicorn.Config:
+    """`direct`: see `Connection`."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=Connection,
+        http=functools.partial(Connection, direct=direct),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         loop="auto",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 from uvicorn.server import ServerState
 
+from proxy.attempt import Gone
+from proxy.downstream import Asgi, Downstream
+from proxy.errors import Refusal
 from proxy.web.connection import BODY_SECONDS, HEAD_SECONDS, SEND_SECONDS, Connection
 from proxy.web.server import server_config
 from tests.virtual import run_virtually
@@ -17,6 +21,17 @@ from tests.virtual import run_virtually
 HEAD = b"POST /%d HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"
 """The path says how many seconds its answer takes."""
 QUICK, SLOW = HEAD % 0 + b"body", HEAD % 60 + b"body"
+LEAVES = b""
+"""In place of bytes: the client closes the connection."""
+
+
+direct = False
+
+
+@pytest.fixture(autouse=True, params=["asgi", "direct"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is played in both forms in which a request may be handed over."""
+    monkeypatch.setattr(f"{__name__}.direct", request.param == "direct")
 
 
 class Wire:
@@ -85,6 +100,8 @@ class Seen(NamedTuple):
     bodies: list[bytes | None]
     """What the application read; None where it was told that the client had left."""
     late: list[bool]
+    left: list[float]
+    """When a request under way was told that its client had left, in seconds."""
 
     @property
     def statuses(self) -> list[int]:
@@ -105,43 +122,52 @@ def play(
     """
     bodies: list[bytes | None] = []
     late: list[bool] = []
+    left: list[float] = []
+    begun = 0.0
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seconds = float(scope["path"][1:])
-        body = b""
-        if seconds < 90:  # the others are answered unread
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    bodies.append(None)
-                    late.append(scope["state"].get("late", False))
-                    return
-                body += message["body"]
-                if not message["more_body"]:
-                    break
+    async def endpoint(seconds: float, client: Downstream) -> None:
+        body, more = b"", seconds < 90  # the others are answered unread
+        try:
+            while more:
+                piece, more = await client.receive()
+                body += piece
+        except (Gone, Refusal) as end:
+            bodies.append(None)
+            late.append(isinstance(end, Refusal))
+            return
+        if seconds < 90:
             bodies.append(body)
+            client.watch(lambda: left.append(asyncio.get_running_loop().time() - begun))
             await asyncio.sleep(seconds / 2)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": answer[:first], "more_body": True})
+        client.begin(200, [], None)
+        await client.write(answer[:first], False)
         if seconds < 90:
             await asyncio.sleep(seconds / 2)
-        await send({"type": "http.response.body", "body": answer[first:]})
+        await client.write(answer[first:], True)
+        client.close()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await endpoint(float(scope["path"][1:]), Asgi(scope, receive, send))
 
     async def main() -> Seen:
+        nonlocal begun
         loop = asyncio.get_running_loop()
         config = server_config(app, "127.0.0.1", 0)
         config.load()
         state = ServerState()
         wire = Wire(rate)
-        connection = wire.protocol = Connection(config, state, {}, loop)
+        paths = {b"/%d" % seconds: partial(endpoint, seconds) for seconds in (0, 60, 80, 99)} if direct else {}
+        connection = wire.protocol = Connection(config, state, {}, loop, direct=paths)
         begun = loop.time()
         connection.connection_made(wire)  # type: ignore[arg-type]
         for seconds, data in steps:
             await asyncio.sleep(seconds)
-            if wire.closed_at is None:
+            if data == LEAVES:
+                wire.abort()
+            elif wire.closed_at is None:
                 connection.data_received(data)
         await asyncio.sleep(wait)
-        seen = Seen(wire.written, wire.closed_at and wire.closed_at - begun, wire.lost, bodies, late)
+        seen = Seen(wire.written, wire.closed_at and wire.closed_at - begun, wire.lost, bodies, late, left)
         wire.abort()
         await asyncio.sleep(1)
         assert not state.tasks
@@ -258,3 +284,12 @@ def test_a_client_that_takes_its_answer_slowly_gets_it_all() -> None:
 def test_an_answer_under_way_is_the_exchange_s_to_bound() -> None:
     seen = play([(0, HEAD % 80 + b"body")], rate=0, answer=b"x" * 200_000, first=100_000, wait=110)
     assert (seen.lost, seen.statuses) == (False, [200])
+
+
+@pytest.mark.parametrize("more", [b"", QUICK, QUICK + QUICK[:30]])
+def test_a_request_under_way_is_told_when_its_client_leaves(more: bytes) -> None:
+    """Also where the client has asked for more meanwhile; what waits in line is not begun."""
+    seen = play([(0, SLOW + more), (20, LEAVES)], wait=100)
+    assert seen.left == [pytest.approx(20)]
+    assert seen.bodies == [b"body"]
+    assert seen.statuses == []
