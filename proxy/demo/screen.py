@@ -98,6 +98,7 @@ class Screen:
             "1 Start",
             f"The proxy listens on [cyan]{url}[/]",
             f"Its route [cyan]{ROUTE}[/] asks {first} first, then {second}, then {third}.",
+            f"Watch it live, in a browser: [bold cyan]{url.removesuffix('v1')}[/]",
             "Use it while this runs:",
         )
         body = f'{{"model": "{ROUTE}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
@@ -152,9 +153,9 @@ class Screen:
 
     def kept(self, proxy: Running, providers: Mapping[str, Running]) -> None:
         root = f"http://127.0.0.1:{proxy.port}"
-        self._chapter("7 Kept", "All go on serving until Ctrl-C:")
+        self._chapter("7 Kept", "All go on serving until Ctrl-C; the live page is the first:")
         self._line()
-        for path in ("/v1", "/metrics", "/readyz", "/api/exchanges?limit=5"):
+        for path in ("/", "/v1", "/metrics", "/readyz", "/api/exchanges?limit=5"):
             self._plain(f"  {'proxy':<9} {root}{path}")
         for name, running in providers.items():
             self._plain(f"  {name:<9} http://127.0.0.1:{running.port}/stats and /control")

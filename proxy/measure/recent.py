@@ -26,7 +26,7 @@ LEVELS = ((1, 300), (10, 360), (300, 288))
 """(seconds a bucket, buckets kept), from fine to coarse; each a multiple of the one before."""
 POINTS = 75
 """A window is shown in at most so many steps, each of one of these numbers of seconds."""
-STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+STEPS = (2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 LONGEST_S = LEVELS[-1][0] * LEVELS[-1][1]
 
 FAILED = frozenset(set(Outcome) - {Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CLIENT_CLOSED})

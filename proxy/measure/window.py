@@ -31,7 +31,7 @@ def report(window: Window, started_ns: int, wall: float) -> Json:
     everything = Cell()
     for cell in whole.values():
         recent.add(everything, recent.pack(cell))
-    requests = everything.numbers[recent.REQUESTS]
+    shared = sum(cell.numbers[recent.REQUESTS] for label, cell in whole.items() if label != recent.NONE)
     return {
         "now": round(wall, 3),
         "window_s": window.step * steps,
@@ -41,7 +41,7 @@ def report(window: Window, started_ns: int, wall: float) -> Json:
         "targets": [
             {
                 "target": label,
-                "share": cell.numbers[recent.REQUESTS] / requests if requests else None,
+                "share": cell.numbers[recent.REQUESTS] / shared if shared and label != recent.NONE else None,
                 **_cell(cell, covered),
             }
             for label, cell in whole.items()

@@ -25,6 +25,7 @@ from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import LONGEST_S, Recent
 from proxy.measure.store.reads import Reads, StoreUnavailable
 from proxy.measure.store.writer import StoreSink
+from proxy.web.livepage import HEADERS, page_files
 from proxy.wire.render import error_object
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,11 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 _SERVED = (
-    "POST /v1/chat/completions, GET /v1/models, /healthz, /readyz, /metrics,"
+    "POST /v1/chat/completions, GET /, /v1/models, /healthz, /readyz, /metrics,"
     " /api/stats, /api/exchanges, /api/exchanges/{id}"
 )
 _MOST = 1000
+_FILTERS = ("route", "target", "outcome", "origin", "key", "min_attempts", "failed", "since", "until")
 
 
 class Names(Protocol):
@@ -82,6 +84,8 @@ class Site:
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
+                Route("/", self._page),
+                Route("/page/{name}", self._page),
                 Route("/api/stats", self._stats),
                 Route("/api/exchanges", self._exchanges),
                 Route("/api/exchanges/{id}", self._exchange),
@@ -142,6 +146,12 @@ class Site:
         body, content_type = await asyncio.to_thread(self._state.metrics.render, accept)
         return Response(body, media_type=None, headers={"content-type": content_type})
 
+    async def _page(self, request: Request) -> Response:
+        file = page_files().get(request.path_params.get("name", "index.html"))
+        if file is None:
+            raise HTTPException(404)
+        return Response(file.body, headers=HEADERS, media_type=file.media_type)
+
     async def _stats(self, request: Request) -> Response:
         state = self._state
         state.gate.admin(request.headers.raw)
@@ -162,7 +172,7 @@ class Site:
         limit = query.get("limit", "50")
         if not limit.isdecimal() or len(limit) > len(str(_MOST)) or not 1 <= int(limit) <= _MOST:
             raise Refusal(400, f"`limit` must be a number from 1 to {_MOST}.", param="limit")
-        filters = {name: query[name] for name in ("route", "target", "outcome", "origin", "key") if name in query}
+        filters = {name: query[name] for name in _FILTERS if name in query}
         return _json({"exchanges": await reads.exchanges(int(limit), before=query.get("before"), filters=filters)})
 
     async def _exchange(self, request: Request) -> Response:

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from proxy.cli import demo
+from proxy.demo import story
 from proxy.demo.audit import Metered, Store, compare, read_metrics, read_store
 from proxy.demo.load import Seen
 from proxy.demo.processes import PROVIDERS
@@ -81,6 +82,8 @@ def test_it_shows_a_brown_out_that_no_client_sees(tmp_path: Path) -> None:
     attempts = found(rf"attempts +{at_providers} records += {at_providers} counted by providers", output)
     assert attempts[:3] == attempts[3:]
     assert attempts == found(rf"\n +{at_providers} records += {at_providers} in the metrics", output)
+    (port,) = found(r"Watch it live, in a browser: http://127\.0\.0\.1:(\d+)/\n", output)
+    assert port in ports(tmp_path)
     failed, seen_failing, of = found(r"([\d,]+) attempts failed; ([\d,]+) of ([\d,]+) requests failed", output)
     assert failed > 0
     assert (seen_failing, of) == (0, sent)
@@ -123,6 +126,30 @@ def test_being_told_to_stop_ends_every_child(tmp_path: Path) -> None:
     assert errors == ""
     assert "Stopped. What was recorded until then: " in output
     assert all(refuses(port) for port in ports(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "terminal", "keeps"),
+    [
+        ([], True, True),
+        ([], False, False),
+        (["--seconds", "5"], True, False),
+        (["--seconds", "5", "--keep"], False, True),
+    ],
+)
+def test_when_it_goes_on_serving(
+    options: list[str], terminal: bool, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bare, it stays for whoever looks on, and ends where nobody does: in a pipe, in CI."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(story, "tell", lambda screen, children, **given: told.update(given) or story.Verdict(True, 0))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setattr(demo, "_end_as_by_ctrl_c", lambda: None)
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    assert demo.run(parser.parse_args(options)) == 0
+    assert told["keep"] is keeps
+    assert told["seconds"] == (5 if options else 20)
 
 
 def test_a_demo_that_is_killed_leaves_no_child(tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def test_it_tells_what_the_providers_did_and_what_the_clients_saw(tmp_path: Path
             assert found["totals"]["e2e_ms"]["n"] == 12
             assert sum(found["series"]["targets"]["good/m"]["requests"]) == 12
 
+            page = proxy.ask("/")
+            assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert proxy.ask("/page/page.js").headers["content-type"].startswith("text/javascript")
+            for path in ("/page/", "/page/livepage.py", "/page/..%2flivepage.py", "/page/uplot-LICENSE.txt"):
+                assert proxy.ask(path).status == 404, path
+
             for window in ("0", "5", "soon", "25h", "400d", "-1s"):
                 refused = proxy.ask(f"/api/stats?window={window}")
                 assert refused.status == 400, window

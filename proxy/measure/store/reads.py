@@ -19,10 +19,15 @@ from proxy.measure.store.writer import StoreSink
 FILTERS: Mapping[str, str] = {
     **{name: f"{name} = ?" for name in ("origin", "route", "target", "provider", "model", "key", "outcome")},
     **{name: f"{name} = ?" for name in ("error_kind", "parent_id")},
+    "min_attempts": "attempts >= CAST(? AS INTEGER)",
+    "failed": "(outcome NOT IN ('ok', 'client_error', 'client_closed')) = CAST(? AS INTEGER)",
     "since": "at >= ?",
     "until": "at < ?",
 }
-"""What `exchanges` can be narrowed by; `since` and `until` are ISO 8601 UTC texts as in the column `at`."""
+"""What `exchanges` can be narrowed by. `since` and `until` are ISO 8601 UTC texts as in the column `at`.
+
+`failed` is 1 or 0.
+"""
 
 PAGE = 100
 _FLUSH_SECONDS = 1.0

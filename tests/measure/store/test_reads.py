@@ -103,6 +103,10 @@ def test_filters_narrow_together(opened: Opened) -> None:
         sink.accept(made)
     failed = exchange(attempt(TARGETS[1], Kind.TIMEOUT), id="failed", route="code")
     sink.accept(failed)
+    assert _ids(sink, filters={"failed": "1"}) == ["failed"]
+    assert _ids(sink, filters={"failed": "0"}) == [f"req_{number}" for number in range(6, 0, -1)]
+    assert _ids(sink, filters={"min_attempts": "1"}) == ["failed", *_ids(sink, filters={"failed": "0"})]
+    assert _ids(sink, filters={"min_attempts": "2"}) == []
     assert _ids(sink, filters={"key": "app"}) == ["req_6", "req_4", "req_2"]
     assert _ids(sink, filters={"key": "app", "since": "2026-09-21T14:13:22.000Z"}) == ["req_6", "req_4"]
     assert _ids(sink, filters={"until": "2026-09-21T14:13:22.000Z", "route": "chat"}) == ["req_2", "req_1"]
