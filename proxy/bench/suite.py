@@ -32,7 +32,7 @@ from proxy.config.fields import (
     Whole,
     text,
 )
-from proxy.config.model import Section
+from proxy.config.section import Section
 from proxy.config.problems import ConfigError, Problem, Wrong, did_you_mean
 from proxy.config.source import FORMATS, MOST_BYTES, read, too_large
 from proxy.config.values import Secret

@@ -39,6 +39,7 @@ from proxy.config.fields import (
 )
 from proxy.config.policy import SECTIONS, AnyPolicy, Policy
 from proxy.config.section import Section
+from proxy.config.shadow import Shadow
 from proxy.config.values import KeyDigest, Secret
 
 __all__ = ["Config", "Policy", "Section"]
@@ -210,7 +211,9 @@ class Key(Section):
     budget: NotYet = Field(default=None, description="Money it may spend.")
     tags: NotYet = Field(default=None, description="Tags of its requests.")
     capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
-    shadow: NotYet = Field(default=None, description="Whether its requests may be mirrored.")
+    shadow: Literal["allowed", "never"] = Field(
+        default="allowed", description="Whether its requests may be mirrored to a candidate."
+    )
 
     @property
     def digest(self) -> bytes:
@@ -228,7 +231,7 @@ class Config(Section):
     defaults: Annotated[Defaults, EmptyIsDefault] = Defaults()
     routes: Annotated[dict[Name, Route], EmptyIsDefault] = Field(default_factory=dict)
     keys: Annotated[tuple[Key, ...], EmptyIsNone] = Field(default=(), description="Who may call.")
-    shadow: NotYet = Field(default=None, description="Mirrored requests to a candidate.")
+    shadow: Annotated[dict[Name, Shadow], EmptyIsDefault] = Field(default_factory=dict)
     prices: NotYet = Field(default=None, description="USD per million tokens.")
     capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
 

@@ -36,6 +36,22 @@ def targets(value: Any) -> Iterator[tuple[Loc, str]]:
             text = target.get("target") if isinstance(target, dict) else target
             if isinstance(text, str):
                 yield ("routes", name, "targets", index), text
+    yield from _shadow_targets(value)
+
+
+def _shadow_targets(value: Any) -> Iterator[tuple[Loc, str]]:
+    """Candidates and judges."""
+    for name, experiment in mapping(value, "shadow").items():
+        loc: Loc = ("shadow", name)
+        told = {"": experiment}
+        places = [((*loc, "candidate"), mapping(told, "").get("candidate"), "target")]
+        several = mapping(experiment, "candidates").items()
+        places += [((*loc, "candidates", arm), candidate, "target") for arm, candidate in several]
+        places.append(((*loc, "primary"), mapping(told, "").get("primary"), "model"))
+        for place, written, member in places:
+            text = written.get(member) if isinstance(written, dict) else written if member == "target" else None
+            if isinstance(text, str):
+                yield place, text
 
 
 def findings(value: Any, reading: Reading) -> Iterator[Finding]:
@@ -44,6 +60,19 @@ def findings(value: Any, reading: Reading) -> Iterator[Finding]:
     yield from _key_names(value)
     yield from _same_secrets(value, reading)
     yield from _providers(value, reading)
+    yield from _shadowed(value)
+
+
+def _shadowed(value: Any) -> Iterator[Finding]:
+    """Experiments mirror routes that exist."""
+    routes = mapping(value, "routes")
+    for name, experiment in mapping(value, "shadow").items():
+        several = [(("routes", index), route) for index, route in enumerate(items(experiment, "routes"))]
+        one: list[tuple[Loc, Any]] = [(("route",), experiment.get("route"))] if isinstance(experiment, dict) else []
+        for place, route in (*one, *several):
+            if isinstance(route, str) and route not in routes:
+                hint = did_you_mean(route, routes) or "name one of `routes`"
+                yield Finding(("shadow", name, *place), f"there is no route {route!r}", hint)
 
 
 def _providers(value: Any, reading: Reading) -> Iterator[Finding]:

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from proxy.config.fields import Later
 from proxy.config.known import is_loopback
-from proxy.config.model import Config, Defaults, Provider, Route, Section, Target
+from proxy.config.model import Config, Defaults, Provider, Route, Target
 from proxy.config.problems import path_text
+from proxy.config.section import Section
 
 _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 S = TypeVar("S", bound=Section)
