@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from proxy.attempt import DRAIN, GONE, Gone
 from proxy.auth import Gate, header
+from proxy.carry import Carry, Onlooker, carry_for
 from proxy.downstream import Asgi, Downstream, Receive, Scope, Send
 from proxy.engine import Engine, Run
 from proxy.errors import Refusal
@@ -70,6 +71,7 @@ class Doors:
     def __init__(self, engine: Engine, front: Front) -> None:
         self.engine = engine
         self.front = front
+        self.onlookers: tuple[Onlooker, ...] = ()
         self.draining = False
 
     def direct(self) -> dict[bytes, Callable[[Downstream], Coroutine[Any, Any, None]]]:
@@ -97,6 +99,7 @@ class Doors:
         except asyncio.CancelledError:
             early = shutting_down()  # the server does not wait any longer for the rest of the body
         run = self.engine.begin(task)
+        carry: Carry | None = None
         try:
             if early is not None:
                 raise early
@@ -107,8 +110,10 @@ class Doors:
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
             route = front.router.find(ask.model, front.gate.may_go_direct(key))
+            if self.onlookers:
+                carry = carry_for(self.onlookers, ask, route.name, key.name if key is not None else "", client.headers)
             head = await run.commit(ask, front.router.plan(route, ask))
-            await self._answer(run, ask, head, client)
+            await self._answer(run, ask, head, client, carry)
         except Refusal as refusal:
             await self._refuse(run, refusal, door.form, client)
         except Gone:
@@ -132,8 +137,10 @@ class Doors:
         finally:
             client.close()
             run.seal()
+            if carry is not None:
+                carry.hand_over(run.exchange)
 
-    async def _answer(self, run: Run, ask: Request, head: bytes, client: Downstream) -> None:
+    async def _answer(self, run: Run, ask: Request, head: bytes, client: Downstream, carry: Carry | None) -> None:
         if ask.stream:
             client.begin(200, [*_STREAM, *_told(run, ask.form)], None)
         else:
@@ -141,6 +148,8 @@ class Doors:
         exchange, data = run.exchange, head
         while True:
             exchange.answer_bytes += len(data)
+            if carry is not None:
+                carry.add(data)
             run.sending()
             await client.write(data, run.ended)
             if run.ended:

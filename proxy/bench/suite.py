@@ -32,8 +32,8 @@ from proxy.config.fields import (
     Whole,
     text,
 )
-from proxy.config.section import Section
 from proxy.config.problems import ConfigError, Problem, Wrong, did_you_mean
+from proxy.config.section import Section
 from proxy.config.source import FORMATS, MOST_BYTES, read, too_large
 from proxy.config.values import Secret
 

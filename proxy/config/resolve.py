@@ -64,6 +64,8 @@ def _params(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 def notes(config: Config) -> Iterator[str]:
     """One line for each thing that was accepted but is not active, or is unwise. Takes the config as it was written."""
     yield from _inactive(config, ())
+    if config.shadow:
+        yield f"shadow: {_INACTIVE}"
     yield from _literal_secrets(config, ())
     for name, route in config.routes.items():
         yield from _weights(name, route)

@@ -20,7 +20,9 @@ from proxy.providers.catalog import CATALOG
 DOCS = Path(__file__).parents[2] / "docs" / "config.md"
 TEXT = DOCS.read_text(encoding="utf-8")
 ROWS = {cells[0]: cells for line in TEXT.splitlines() if (cells := re.findall(r"(?<=\| )[^|]+(?= \|)", line))}
-NAMES = {"providers": "NAME", "routes": "NAME"}
+NAMES = {"providers": "NAME", "routes": "NAME", "shadow": "NAME"}
+AS_OTHERS = ("shadow.NAME.candidates", "shadow.NAME.guardrails")
+"""Their parts are those of `candidate` and `primary`."""
 
 
 def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -30,7 +32,7 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, An
         kind = _plain(field.annotation)
         inner = [_plain(part) for part in getattr(kind, "__args__", ())]
         part = next((part for part in (kind, *inner) if isinstance(part, type) and issubclass(part, BaseModel)), None)
-        if part is None or part is Policy:
+        if part is None or part is Policy or path in AS_OTHERS:
             yield path, field.get_default(call_default_factory=True)
         elif part is kind:
             yield from settings(part, f"{path}.")
@@ -53,11 +55,13 @@ def shown(path: str, default: Any) -> str:
         return f"`{str(default).lower()}`"
     if default is None or default == "":
         return "none"
+    if path == "shadow.NAME.guardrails":
+        return f"`{', '.join(metric.kind for metric in default)}`"
     if isinstance(default, tuple | dict):
         return "`[]`" if isinstance(default, tuple) else "`{}`"
     if path == "server.body_limit":
         return f"`{default // 2**20}MiB`"
-    if ".timeouts." in path or path == "server.drain":
+    if ".timeouts." in path or path in ("server.drain", "shadow.NAME.timeout"):
         return f"`{default:g}s`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 

@@ -400,7 +400,6 @@ def test_notes() -> None:
         routes:
           chat: {targets: [{target: openai/a, weight: 2}], unsupported: drop, breaker: true, capture: {bodies: none}}
           calm: {targets: [openai/b], breaker: false, hedge: null}
-        shadow: {x: {anything: [goes]}}
         prices: 5
         capture: {bodies: none}
         keys: [{name: a, key: env:APP_KEY, direct: true, rpm: 5, tags: [x], shadow: never}]
@@ -413,8 +412,6 @@ def test_notes() -> None:
         f"routes.chat.capture: {inactive}",
         f"keys[0].rpm: {inactive}",
         f"keys[0].tags: {inactive}",
-        f"keys[0].shadow: {inactive}",
-        f"shadow: {inactive}",
         f"prices: {inactive}",
         f"capture: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
