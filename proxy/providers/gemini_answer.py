@@ -91,10 +91,14 @@ class Reading:
         feedback = body.get("promptFeedback")
         if type(feedback) is dict and feedback.get("blockReason") not in (None, "", 0):
             self._blocked = feedback
+        unnumbered = 0
         for candidate in candidates:
             if type(candidate) is not dict:
                 raise malformed("a candidate is not an object")
-            self._candidate(candidate)
+            index = candidate.get("index")
+            if type(index) is not int or index < 0:
+                index, unnumbered = unnumbered, unnumbered + 1
+            self._candidate(candidate, index)
 
     @property
     def whole(self) -> bool:
@@ -128,9 +132,7 @@ class Reading:
             self.scribe.annotate(url_citations("".join(one.text), one.grounding, one.citations), index)
             self.scribe.finish(_finish(one.reason), index)
 
-    def _candidate(self, candidate: Json) -> None:
-        index = candidate.get("index")
-        index = index if type(index) is int and index >= 0 else 0
+    def _candidate(self, candidate: Json, index: int) -> None:
         one = self._candidates.get(index)
         if one is None:
             one = self._candidates[index] = _Candidate()

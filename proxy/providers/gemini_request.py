@@ -80,6 +80,8 @@ class _Request:
             ids=not self.vertex,
         )
         self.dropped |= dropped
+        if not turns:
+            raise Refusal(400, "`messages` holds no text that is not blank.", param="messages")
         if system:
             self.out["systemInstruction"] = {"parts": system}
         self.out["contents"] = turns

@@ -1,12 +1,13 @@
 """Does an answer keep the rules of OpenAI's form? What does is passed on byte for byte, what does not is rewritten.
 
 The rules are those of the `openai` package's types (2.54) and of streams that its helpers can put together. Unknown
-members are sound everywhere; so is a finish reason `stop` beside calls, which OpenAI itself gives for a forced call.
-Reasoning has one name, `reasoning_content`, whoever answers.
+members are sound everywhere. Beyond the types: reasoning has one name, `reasoning_content`, and an answer with calls
+ends with `tool_calls`, which agents branch on (OpenAI itself says `stop` after a call it was forced to make).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from proxy.providers import tidy
@@ -66,7 +67,7 @@ def _is_sound_choice(choice: Any) -> bool:
     audio = message.get("audio")
     legacy = message.get("function_call")
     return (
-        _is_reason(choice.get("finish_reason"))
+        _may_end(choice.get("finish_reason"), bool(calls), ())
         and message.get("role") == "assistant"
         and not (message.get("reasoning") and "reasoning_content" not in message)
         and type(message.get("content")) in (str, type(None))
@@ -79,8 +80,11 @@ def _is_sound_choice(choice: Any) -> bool:
     )
 
 
-def _is_reason(reason: object) -> bool:
-    return type(reason) is str and reason in FINISH_REASONS
+def _may_end(reason: object, called: bool, bare: Collection[int]) -> bool:
+    """`bare`: calls that still lack their arguments."""
+    if type(reason) is not str or reason not in FINISH_REASONS:
+        return False
+    return reason == "length" or not (bare or (called and reason == "stop"))
 
 
 def _is_told(held: Json, name: str) -> bool:
@@ -207,12 +211,13 @@ class SoundStream:
         if content is not None and type(content) is not str:
             return False
         reason = told.get("finish_reason")
-        bare = one.bare
+        bare, called = one.bare, bool(one.calls)
         if len(delta) > 1 or content is None:
             calls = delta.get("tool_calls")
             if calls is not None:
                 if type(calls) is not list or not _are_pieces(calls, one.calls):
                     return False
+                called = called or bool(calls)
                 begun = {piece["index"] for piece in calls if piece["index"] >= len(one.calls)}
                 bare = (bare | begun) - {piece["index"] for piece in calls if piece["function"].get("arguments")}
             if delta.get("role") not in _ROLES or type(delta.get("refusal")) not in (str, type(None)):
@@ -222,7 +227,7 @@ class SoundStream:
             legacy = delta.get("function_call")
             if legacy is not None and type(legacy) is not dict:
                 return False
-        if reason is not None and (not _is_reason(reason) or (bare and reason != "length")):
+        if reason is not None and not _may_end(reason, called, bare):
             return False
         return told.get("logprobs") is None or _is_logprobs(told["logprobs"])
 

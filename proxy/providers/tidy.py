@@ -19,14 +19,20 @@ from proxy.wire.scribe import FINISH_REASONS
 
 SERVICE_TIERS = {"auto", "default", "flex", "scale", "priority", "fast"}
 """What OpenAI's types allow (openai 2.54)."""
-FAILED = {"error", "insufficient_system_resource", "network_error"}
-"""Finish reasons that tell of a failure of the provider (OpenRouter and Mistral, DeepSeek, Z.ai)."""
+FAILED = {"error", "insufficient_system_resource", "network_error", "abort"}
+"""Finish reasons that tell of a failure of the provider (OpenRouter and Mistral, DeepSeek, Z.ai, SGLang)."""
 _FINISH = {
     "model_length": "length",
     "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "max_output_tokens": "length",
     "data_inspection_failed": "content_filter",
     "sensitive": "content_filter",
+    "safety": "content_filter",
+    "refusal": "content_filter",
+    "guardrail_intervened": "content_filter",
 }
+"""Words of the models' makers too, which gateways before them let through."""
 _OWN = {"role", "content", "refusal", "reasoning_content", "tool_calls", "function_call", "annotations", "audio"}
 
 
@@ -36,7 +42,7 @@ def malformed(what: str) -> UpstreamError:
 
 def finish(reason: str, called: bool) -> str:
     """One of the five literals; unknown reasons are `stop`, and `stop` is `tool_calls` where calls were made."""
-    reason = _FINISH.get(reason, reason)
+    reason = _FINISH.get(reason.lower(), reason.lower())
     if reason not in FINISH_REASONS or reason == "stop":
         return "tool_calls" if called else "stop"
     return reason

@@ -169,14 +169,23 @@ def test_length_never_becomes_tool_calls() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "wanted"),
-    [("eos", "stop"), ("", "stop"), ("sensitive", "content_filter"), ("max_tokens", "length"), ("stop", "stop")],
+    [
+        ("eos", "stop"),
+        ("", "stop"),
+        ("sensitive", "content_filter"),
+        ("max_tokens", "length"),
+        ("stop", "stop"),
+        ("end_turn", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("SAFETY", "content_filter"),
+    ],
 )
 def test_finish_reasons(reason: str, wanted: str) -> None:
     assert read_body(answer({"content": "x"}, reason))[1].finish_reason == wanted
     assert read_stream(event(delta(content="x")) + event(delta(reason)) + END)[1].finish_reason == wanted
 
 
-@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "network_error"])
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "network_error", "abort"])
 def test_finish_reasons_that_tell_of_a_failure(reason: str) -> None:
     for act in (
         lambda: read_body(answer({"content": "x"}, reason)),

@@ -248,3 +248,9 @@ def test_a_last_event_without_its_empty_line_is_not_lost(ends: bytes) -> None:
         choice["delta"].get("content") or "" for chunk in chunks if chunk.body for choice in chunk.body["choices"]
     )
     assert text == "Paris."
+
+
+def test_candidates_without_a_number_are_numbered_by_their_place() -> None:
+    told = [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"} for text in ("a", "b")]
+    choices = whole({"candidates": told})["choices"]
+    assert [(one["index"], one["message"]["content"]) for one in choices] == [(0, "a"), (1, "b")]

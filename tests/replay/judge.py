@@ -71,6 +71,8 @@ def _keeps_form(recording: Recording) -> bool:
     if b'"reasoning_content"' not in raw and any(one.reasoning for one in told.choices.values()):
         return False  # reasoning under another name
     choices = told.choices.values()
+    if any(one.calls and one.finish == "stop" for one in choices):
+        return False
     return all(call.arguments.strip() or one.finish == "length" for one in choices for call in one.calls)
 
 

@@ -112,6 +112,10 @@ def _anthropic_turns(messages: Any) -> Iterator[str]:
     for place, message in enumerate(messages if isinstance(messages, list) else []):
         blocks = message.get("content") if isinstance(message.get("content"), list) else []
         results = [block.get("tool_use_id") for block in blocks if block.get("type") == "tool_result"]
+        if any(block.get("type") == "text" and not str(block.get("text")).strip() for block in blocks):
+            yield f"messages.{place}: a blank text"
+        if isinstance(message.get("content"), str) and not message["content"].strip():
+            yield f"messages.{place}: blank"
         if set(results) != open_calls or len(results) != len(open_calls):
             yield f"messages.{place}: results {sorted(map(str, results))} for calls {sorted(open_calls)}"
         if any(block.get("type") != "tool_result" for block in blocks[: len(results)]):
@@ -152,6 +156,18 @@ def gemini(body: dict[str, Any]) -> Iterator[str]:
     for place, turn in enumerate(body.get("contents") or []):
         if not isinstance(turn, dict) or turn.get("role") not in ("user", "model") or not turn.get("parts"):
             yield f"contents.{place}: a turn needs a role (user, model) and parts"
+    yield from _gemini_turns(body.get("contents") or [])
+
+
+def _gemini_turns(contents: Sequence[Any]) -> Iterator[str]:
+    """What the types cannot say: the turn after calls answers each of them, and no other turn answers any."""
+    open_calls = 0
+    for place, turn in enumerate(contents):
+        parts = turn.get("parts") if isinstance(turn, dict) else None
+        kinds = [key for part in parts or [] if isinstance(part, dict) for key in part]
+        if kinds.count("functionResponse") != open_calls:
+            yield f"contents.{place}: {kinds.count('functionResponse')} responses for {open_calls} calls"
+        open_calls = kinds.count("functionCall")
 
 
 @cache
@@ -174,6 +190,20 @@ def bedrock(body: dict[str, Any]) -> Iterator[str]:
         yield "toolConfig: missing, though there are calls"
     if set(results) - set(uses):
         yield f"messages: results {results} for calls {uses}"
+    for place, message in enumerate(body.get("messages") or []):
+        if message.get("role") != ("assistant" if place % 2 else "user"):
+            yield f"messages.{place}: turns alternate, and the first is the user's"
+        texts = [block["text"] for block in _bedrock_blocks(message) if "text" in block]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            yield f"messages.{place}: a blank text"
+
+
+def _bedrock_blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a message, and inside its results."""
+    content = message.get("content")
+    blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+    results = [block["toolResult"] for block in blocks if "toolResult" in block]
+    return blocks + [one for result in results for one in result.get("content") or []]
 
 
 def _bedrock_tools(body: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -61,18 +61,32 @@ def present(dialect: str) -> bool:
         return False
 
 
+def build(body: dict[str, Any], dialect: str) -> dict[str, Any]:
+    """One OpenAI request as it is sent in a dialect. Raises `Refusal`."""
+    ask = ChatRequest.parse(json.dumps({**body, "model": body.get("model") or "model"}).encode())
+    sent: dict[str, Any] = json.loads(DIALECTS[dialect].build(ask, endpoint(dialect)).body)
+    return sent
+
+
+def built(body: dict[str, Any], dialect: str) -> dict[str, Any] | None:
+    """The same; None where it is refused."""
+    try:
+        return build(body, dialect)
+    except Refusal:
+        return None
+
+
 def put(body: dict[str, Any], dialect: str) -> Outcome:
     """One OpenAI request in one dialect. The request itself must be sound."""
     try:
-        ask = ChatRequest.parse(json.dumps({**body, "model": body.get("model") or "model"}).encode())
-        built = json.loads(DIALECTS[dialect].build(ask, endpoint(dialect)).body)
+        sent = build(body, dialect)
     except Refusal as refusal:
         if refusal.status != 400 or not refusal.param:
             return Outcome(dialect, "failed", f"refused without a parameter: {refusal.status} {refusal.message}")
         return Outcome(dialect, "refused", f"{refusal.param}: {refusal.message}")
     except Exception as error:
         return Outcome(dialect, "failed", f"fell over: {error!r}")
-    reasons = list(ORACLES[dialect](built))
+    reasons = list(ORACLES[dialect](sent))
     return Outcome(dialect, "failed" if reasons else "accepted", "; ".join(reasons))
 
 
