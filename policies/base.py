@@ -164,7 +164,8 @@ class Setting(NamedTuple):
     """How the config writes a policy's field: `Annotated[float, Setting("share", "…")]`."""
 
     form: str
-    """`share` (5%), `duration` (2s), `number`, `whole`, `text`, or `one` (of `among`)."""
+    """`share` (5%), `duration` (2s), `number`, `whole`, `text`, `flag`, `texts` (a mapping of texts), `one` (of
+    `among`), `policy` (another policy) or `part` (a frozen dataclass of settings)."""
     meaning: str
     least: float | None = None
     most: float | None = None
@@ -175,6 +176,11 @@ def drawn(*parts: object) -> float:
     """A number in (0, 1) that is always the same for the same parts, and otherwise as good as chance."""
     digest = hashlib.blake2b("\x1f".join([str(part) for part in parts]).encode("utf-8", "replace"), digest_size=8)
     return (int.from_bytes(digest.digest()) + 1) / (2**64 + 2)
+
+
+def called(candidate: Candidate, name: str) -> bool:
+    """Whether a config means this target by that name: all credentials of a target (`#2`, …) share it."""
+    return candidate.name == name or candidate.name.rpartition("#")[0] == name
 
 
 def first(order: Sequence[int], scores: Sequence[float] | None = None, why: str = "") -> list[Choice]:

@@ -8,7 +8,7 @@ out unless everything is: a doubtful target is better than none. What cannot ans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -62,18 +62,35 @@ def _filtered(policy: Policy, ask: Ask, candidates: Sequence[Candidate], rng: Ra
             barred.append(place)
         else:
             levels.setdefault(candidate.priority, []).append(place)
-    if levels:
-        passed += [(place, candidates[place].barred) for place in barred]
+    order = _by_level(policy, ask, candidates, levels, rng, explore)
+    if order:
+        barred_out = barred
     else:
+        levels = {}
         for place in barred:
             levels.setdefault(candidates[place].priority, []).append(place)
+        order, barred_out = _by_level(policy, ask, candidates, levels, rng, explore), []
+    passed += [(place, candidates[place].barred) for place in barred_out]
+    kept = {choice.candidate for choice in order} | {place for place, _ in passed}
+    passed += [(place, Passed.POLICY) for place in range(len(candidates)) if place not in kept]
+    return Arranged(order, tuple(passed))
+
+
+def _by_level(
+    policy: Policy,
+    ask: Ask,
+    candidates: Sequence[Candidate],
+    levels: Mapping[int, Sequence[int]],
+    rng: Random,
+    explore: float,
+) -> list[Choice]:
+    """The policy's order of each priority's places, one after the other."""
     order: list[Choice] = []
     for level in sorted(levels):
         places = levels[level]
-        found = _arranged(policy, ask, [candidates[place] for place in places], places, rng, explore)
-        passed += found.passed_over
-        order += found.order if not order else [choice._replace(propensity=0.0) for choice in found.order]
-    return Arranged(order, tuple(passed))
+        found = _arranged(policy, ask, [candidates[place] for place in places], places, rng, explore).order
+        order += found if not order else [choice._replace(propensity=0.0) for choice in found]
+    return order
 
 
 def _arranged(
@@ -81,7 +98,7 @@ def _arranged(
 ) -> Arranged:
     """The policy's order of `candidates`, in terms of their `places` in the whole."""
     choices = policy.plan(ask, candidates, rng)
-    if explore:
+    if explore and choices:
         choices = _explored(choices, rng, explore)
     return _named([Choice(places[one.candidate], one.propensity, one.score, one.why) for one in choices], places)
 

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     BeforeValidator,
@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     create_model,
+    model_validator,
 )
 from pydantic_core import CoreSchema
 
@@ -39,10 +40,24 @@ CUSTOM = "[custom]"
 _CUSTOM = r"^[\w.]+:\w+$"
 
 
-class Policy(Section):
+class Part(Section):
+    """Settings that become an object of `policies/`, which may find fault with them."""
+
+    makes: ClassVar[Callable[..., Any] | None] = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.makes is not None:
+            try:
+                made(self)
+            except ValueError as error:
+                raise Wrong(str(error)) from None
+        return self
+
+
+class Policy(Part):
     """What all policies' sections have; `makes` is the class that decides."""
 
-    makes: ClassVar[Callable[..., Any]]
     kind: Text = Field(default="ordered", description="How a target is chosen.")
 
     @classmethod
@@ -60,12 +75,6 @@ class Custom(Policy):
     kind: Annotated[Text, StringConstraints(pattern=_CUSTOM)] = Field(description="Your own, as module:Class.")
 
 
-class Part(Section):
-    """A mapping within a policy's settings."""
-
-    makes: ClassVar[Callable[..., Any]]
-
-
 _FORMS: dict[str, Any] = {
     "share": Share,
     "duration": Limit,
@@ -73,12 +82,14 @@ _FORMS: dict[str, Any] = {
     "whole": Whole,
     "text": Text,
     "flag": Flag,
+    "texts": dict[Text, Text],
 }
 
 
-def made(section: Policy | Part) -> Any:
+def made(section: Part) -> Any:
     """The object that decides (or a part of it), with the section's settings in its fields."""
-    return type(section).makes(**{name: _value(getattr(section, name)) for name in _names(type(section).makes)})
+    cls: Any = type(section).makes
+    return cls(**{name: _value(getattr(section, name)) for name in _names(cls)})
 
 
 def _names(cls: Any) -> list[str]:
@@ -86,7 +97,7 @@ def _names(cls: Any) -> list[str]:
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, Policy | Part):
+    if isinstance(value, Part):
         return made(value)
     return tuple(_value(one) for one in value) if isinstance(value, tuple) else value
 

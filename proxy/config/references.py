@@ -57,6 +57,7 @@ def _shadow_targets(value: Any) -> Iterator[tuple[Loc, str]]:
 def findings(value: Any, reading: Reading) -> Iterator[Finding]:
     yield from _same_targets(value)
     yield from _aliases(value)
+    yield from _named_by_policies(value)
     yield from _key_names(value)
     yield from _same_secrets(value, reading)
     yield from _providers(value, reading)
@@ -108,6 +109,25 @@ def _same_targets(value: Any) -> Iterator[Finding]:
                 loc = ("routes", name, "targets", index)
                 yield Finding(loc, f"the same as targets[{seen[label]}]: {label}", hint)
             seen.setdefault(label, index)
+
+
+def _named_by_policies(value: Any) -> Iterator[Finding]:
+    """A policy may name only targets of its own route."""
+    for name, route in mapping(value, "routes").items():
+        labels = [
+            (target.get("name") or target.get("target")) if isinstance(target, dict) else target
+            for target in items(route, "targets")
+        ]
+        known = [label for label in labels if isinstance(label, str)]
+        policy = mapping(route, "policy")
+        loc: Loc = ("routes", name, "policy")
+        named = [((*loc, "candidate"), policy.get("candidate"))]
+        for number, rule in enumerate(items(policy, "rules")):
+            named += [((*loc, "rules", number, "use", at), one) for at, one in enumerate(items(rule, "use"))]
+        for place, target in named:
+            if isinstance(target, str) and target not in known:
+                hint = did_you_mean(target, known) or f"targets of this route: {', '.join(known)}"
+                yield Finding(place, f"{target[:80]!r} is no target of this route", hint)
 
 
 def _aliases(value: Any) -> Iterator[Finding]:

@@ -57,6 +57,10 @@ def shown(path: str, default: Any) -> str:
         return "none"
     if path == "shadow.NAME.guardrails":
         return f"`{', '.join(metric.kind for metric in default)}`"
+    if path in ("fastest.explore", "cheapest.miss"):
+        return f"`{default:.0%}`"
+    if path == "canary.steps":
+        return f"`[{', '.join(f'{step:.0%}' for step in default)}]`"
     if isinstance(default, tuple | dict):
         return "`[]`" if isinstance(default, tuple) else "`{}`"
     if path == "server.body_limit":

@@ -14,10 +14,26 @@ from hypothesis import strategies as st
 from policies import POLICIES
 from policies.base import Ask, Candidate, Passed, Policy
 from policies.compose import Arranged, arrange
+from policies.conditional import Rule, When
+from policies.fastest import Fastest
+from policies.least_loaded import LeastLoaded
+from policies.weighted import Weighted
 
-SAMPLES: dict[str, Sequence[dict[str, Any]]] = {}
-"""Settings to try beside the defaults."""
-CASES = [(kind, settings) for kind in POLICIES for settings in ({}, *SAMPLES.get(kind, ()))]
+RULES = (
+    Rule(When(tools=True, tokens=">1000"), ("a", "c"), Fastest()),
+    Rule(When(json_mode="any"), ("b",)),
+    Rule(When(stream=True, time="08:00-20:00"), policy=Weighted()),
+)
+SAMPLES: dict[str, Sequence[dict[str, Any]]] = {
+    "weighted": [{}, {"seed": "x"}],
+    "fastest": [{}, {"quantile": 0.9}],
+    "cheapest": [{}, {"slo": 1.0}],
+    "sticky": [{}, {"on": "unit", "bound": 1.0}],
+    "conditional": [{}, {"rules": RULES, "otherwise": LeastLoaded()}],
+    "canary": [{"candidate": "a"}, {"candidate": "zz"}],
+}
+"""Settings to try, for those whose defaults are not all."""
+CASES = [(kind, settings) for kind in POLICIES for settings in SAMPLES.get(kind, [{}])]
 NAMES = "abcdef"
 
 
