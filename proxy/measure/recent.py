@@ -19,7 +19,7 @@ from typing import NamedTuple
 from policies.verdict import Kind, Outcome
 from proxy.measure import sketch, timing
 from proxy.record import Attempt, Exchange, Origin
-from proxy.wire.chunk import Usage
+from proxy.wire.usage import CLASSES
 
 SECOND = 1_000_000_000
 LEVELS = ((1, 300), (10, 360), (300, 288))
@@ -37,7 +37,7 @@ NONE = "none"
 
 (REQUESTS, REQUESTS_FAILED, ATTEMPTS, ATTEMPTS_FAILED, FAILOVERS, RETRIES) = range(6)
 (STREAMS, STALLED, COST_NANO, PRICED, UNPRICED, TOKENS) = range(6, 12)
-WIDTH = TOKENS + len(Usage._fields)
+WIDTH = TOKENS + len(CLASSES)
 """`TOKENS` and what follows are the classes of `Usage`, in its order. `COST_NANO` is in billionths of a dollar."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.measure import recent, sketch
 from proxy.measure.recent import Cell, Window
-from proxy.wire.chunk import Usage
+from proxy.wire.usage import CLASSES
 
 QS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _Z = 1.959964  # two-sided 95 % of the normal distribution
@@ -68,7 +68,7 @@ def _cell(cell: Cell, covered: float) -> Json:
         "e2e_ms": _quantiles(cell.e2e),
         "streams": numbers[recent.STREAMS],
         "stalled_streams": numbers[recent.STALLED],
-        "tokens": dict(zip(Usage._fields, numbers[recent.TOKENS :], strict=True)),
+        "tokens": dict(zip(CLASSES, numbers[recent.TOKENS :], strict=True)),
         "cost_usd": cost,
         "cost_per_hour_usd": None if cost is None else cost / covered * 3600,
         "unpriced_attempts": numbers[recent.UNPRICED],

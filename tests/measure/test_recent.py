@@ -11,6 +11,7 @@ from policies.verdict import Kind
 from proxy.measure import recent, timing, window
 from proxy.measure.recent import LEVELS, LONGEST_S, POINTS, Recent
 from proxy.record import Exchange, Origin
+from proxy.wire.usage import CLASSES
 from tests.measure.records import SECOND, T0, TARGETS, attempt, exchange, streamed, used
 
 FIRST, SECOND_TARGET, _ = TARGETS
@@ -52,7 +53,7 @@ def test_a_failover_is_an_error_before_it_and_none_after() -> None:
     assert second["ttft_ms"]["p50"]["value"] is None  # of one, nothing can be said
     assert second["cost_usd"] == 0.25
     assert second["cost_per_hour_usd"] == 0.25 / 10 * 3600
-    assert second["tokens"] == answered.usage._asdict()  # type: ignore[union-attr]
+    assert second["tokens"] == dict(zip(CLASSES, answered.usage, strict=False))  # type: ignore[arg-type]
     assert found["totals"]["errors_before_failover"]["failed"] == 1
     after = found["totals"]["errors_after_failover"]
     assert after == {"failed": 0, "n": 1, "rate": 0.0, "low": 0.0, "high": pytest.approx(0.7935, abs=1e-4)}
