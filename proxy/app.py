@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy import __version__
 from proxy import config as settings
-from proxy.assemble import front, target_names
+from proxy.assemble import front, prices, target_names
 from proxy.auth import Gate
 from proxy.clock import RealClock
 from proxy.downstream import Receive, Scope, Send
@@ -23,6 +23,7 @@ from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import Recent
 from proxy.measure.store.reads import Reads
 from proxy.measure.store.writer import StoreSink
+from proxy.prices.watch import keep_current
 from proxy.router import Router
 from proxy.transport.choose import Transports
 from proxy.web.site import Site
@@ -37,7 +38,8 @@ class App:
         self.config = config
         self._rng = SystemRandom()
         self._transports = Transports()
-        self._front = front(config, self._transports.for_provider, self._rng)
+        self._book = prices(config)
+        self._front = front(config, self._transports.for_provider, self._rng, self._book)
         targets, routes = target_names(config)
         self.metrics = Metrics(targets, routes, version=__version__)
         self.store = StoreSink.open(config.storage) if config.storage is not None else None
@@ -51,6 +53,7 @@ class App:
         self.direct = self.doors.direct()
         """The measured endpoints, by path, for a server that knows how to do without ASGI."""
         self._lag = LoopLag()
+        self._price_watch: asyncio.Task[None] | None = None
         self.metrics.watch(
             inflight=lambda: len(self.engine.running), losses=self.bus.losses, store=self.store, lag=self._lag.take
         )
@@ -101,7 +104,8 @@ class App:
 
     def load(self, config: settings.Config) -> None:
         """Serve a new config from the next request on; running ones keep the old."""
-        self._front = front(config, self._transports.for_provider, self._rng)
+        self._book = prices(config, self._book)
+        self._front = front(config, self._transports.for_provider, self._rng, self._book)
         self.doors.front = self._front
         targets, routes = target_names(config)
         self.metrics.allow(targets, routes)
@@ -127,6 +131,8 @@ class App:
     async def aclose(self) -> None:
         """Write what is still to be written and close every connection."""
         self._lag.stop()
+        if self._price_watch is not None:
+            self._price_watch.cancel()
         await self._transports.aclose()
         await self._site.aclose()
         if self.store is not None and not await asyncio.to_thread(self.store.close):
@@ -135,6 +141,7 @@ class App:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self._lag.start()
+        self._price_watch = asyncio.create_task(keep_current(lambda: self._book))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.aclose()

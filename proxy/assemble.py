@@ -14,6 +14,8 @@ from proxy.clock import SECOND
 from proxy.config.known import is_loopback
 from proxy.config.policy import policy_of
 from proxy.endpoints import Front
+from proxy.prices.book import Book, Price
+from proxy.prices.tariff import Tariff
 from proxy.providers.anthropic import Anthropic
 from proxy.providers.azure import Azure
 from proxy.providers.base import Endpoint, Provider
@@ -42,9 +44,25 @@ DIALECTS: dict[str, Provider] = {
 TransportFor = Callable[[settings.Provider], Transport]
 
 
-def front(config: settings.Config, transport_for: TransportFor, rng: Random) -> Front:
-    """Everything that a reload replaces."""
-    return Front(_gate(config), _router(config, transport_for, rng), config.server.body_limit)
+def front(config: settings.Config, transport_for: TransportFor, rng: Random, book: Book | None = None) -> Front:
+    """Everything that a reload replaces. `book`: its prices, if somebody else wants them, too."""
+    router = _router(config, transport_for, rng, book or prices(config))
+    return Front(_gate(config), router, config.server.body_limit)
+
+
+def prices(config: settings.Config, before: Book | None = None) -> Book:
+    """`before`: the book that this one replaces; its table is kept."""
+    own = {name: _tariff(own) for name, own in config.prices.items()}
+    return Book(own, before.table if before is not None else None)
+
+
+def _tariff(own: settings.Prices) -> Tariff:
+    told = own.model_dump(exclude_none=True)
+    steps, tiers = told.pop("steps"), told.pop("tiers")
+    digest = hashlib.sha256(own.model_dump_json().encode()).hexdigest()[:8]
+    tariff = Tariff(told, [(step.pop("above"), step) for step in steps], source="config", version=f"config {digest}")
+    tariff.tiers.update({tier: tariff.scaled(factor) for tier, factor in tiers.items()})
+    return tariff
 
 
 def target_names(config: settings.Config) -> tuple[list[str], dict[str, list[str]]]:
@@ -67,11 +85,13 @@ def _gate(config: settings.Config) -> Gate:
     )
 
 
-def _router(config: settings.Config, transport_for: TransportFor, rng: Random) -> Router:
+def _router(config: settings.Config, transport_for: TransportFor, rng: Random, book: Book) -> Router:
     routes, aliases = {}, {}
     for name, route in config.routes.items():
         targets = [
-            made for target in route.targets for made in _targets(config, target, transport_for, route.unsupported)
+            made
+            for target in route.targets
+            for made in _targets(config, target, transport_for, route.unsupported, book)
         ]
         routes[name] = Route(
             name,
@@ -105,7 +125,7 @@ def _router(config: settings.Config, transport_for: TransportFor, rng: Random) -
             lacks=(),
             timeouts=defaults.timeouts,
         )
-        return _targets(config, target, transport_for, defaults.unsupported)
+        return _targets(config, target, transport_for, defaults.unsupported, book)
 
     return Router(routes, aliases, direct, make_direct, rng)
 
@@ -117,7 +137,7 @@ def _labels(config: settings.Config, target: settings.Target) -> list[str]:
 
 
 def _targets(
-    config: settings.Config, target: settings.Target, transport_for: TransportFor, unsupported: str
+    config: settings.Config, target: settings.Target, transport_for: TransportFor, unsupported: str, book: Book
 ) -> list[Target]:
     provider = config.providers[target.provider]
     row = CATALOG.get(provider.like or target.provider)
@@ -149,9 +169,14 @@ def _targets(
             unsupported=unsupported,
             priority=target.priority,
             lacks=frozenset(target.lacks),
+            price=price_of(book, config, target),
         )
         for label, credential in zip(_labels(config, target), credentials, strict=True)
     ]
+
+
+def price_of(book: Book, config: settings.Config, target: settings.Target) -> Price:
+    return book.price(target.provider, target.model, name=target.label, like=config.providers[target.provider].like)
 
 
 def _timeouts(seconds: settings.Timeouts) -> Timeouts:

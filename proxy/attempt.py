@@ -149,6 +149,11 @@ class Try:
         self._mark(pending, self._clock.now())
         return pending
 
+    def cost(self) -> float | None:
+        """USD for what has been reported so far; None where that, or the price, is not known."""
+        usage, price = self._decoder.usage, self.target.price
+        return price.charge(usage, self._decoder.model).usd if usage is not None and price is not None else None
+
     def finish(self) -> None:
         """The answer has been handed on whole."""
         self._succeed()
@@ -340,9 +345,12 @@ class Try:
         attempt.marks.end = self._clock.now()
         attempt.response_model = decoder.model
         attempt.finish_reason = decoder.finish_reason
-        attempt.usage = decoder.usage
-        if decoder.usage is not None:
-            attempt.usage_source = "provider"
+        usage = attempt.usage = decoder.usage
+        if usage is not None:
+            attempt.usage_source = "provider" if decoder.ended else "partial"
+            price = self.target.price
+            if price is not None:
+                attempt.cost_usd, attempt.cost_source, attempt.price_version = price.charge(usage, decoder.model)
 
 
 class _Unread:

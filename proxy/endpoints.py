@@ -20,6 +20,7 @@ from proxy.errors import Refusal
 from proxy.failure import shutting_down
 from proxy.forms.anthropic_errors import ANTHROPIC
 from proxy.forms.messages import MessagesRequest
+from proxy.prices.tariff import plain_usd
 from proxy.router import Router
 from proxy.wire.chat import ChatRequest
 from proxy.wire.render import OPENAI, Form
@@ -230,6 +231,8 @@ def _told(run: Run, form: Form) -> list[tuple[bytes, bytes]]:
             (b"x-weighbridge-overhead-ms", overhead_ms),
             (b"server-timing", b"proxy;dur=%b, upstream;dur=%.3f" % (overhead_ms, upstream)),
         )
+        if not exchange.stream and (usd := run.spent_usd()) is not None:
+            headers.append((b"x-weighbridge-cost-usd", plain_usd(usd).encode()))
         if last.dropped:
             headers.append((b"x-weighbridge-dropped", ",".join(last.dropped).encode("ascii", "replace")))
         headers += [(name, value) for name, value in run.upstream_headers() if name.startswith(_FORWARDED)]

@@ -185,6 +185,16 @@ class Run:
         so_far = self._engine.clock.now() - self.exchange.marks.received
         return max(0, so_far - self.upstream_ns) / 1e6, self.upstream_ns / 1e6
 
+    def spent_usd(self) -> float | None:
+        """What all attempts cost so far; None where that of the answer itself is not known."""
+        one = self._try
+        if one is None:
+            return None
+        cost = one.attempt.cost_usd if one.attempt.marks.end else one.cost()
+        if cost is None:
+            return None
+        return cost + sum([other.cost_usd or 0.0 for other in self.exchange.attempts if other is not one.attempt])
+
     def seal(self) -> None:
         """Closes what is open and hands the record to the bus."""
         exchange = self.exchange
@@ -234,7 +244,7 @@ class Run:
             self.ended = True
         if one.writer is not None:
             return one.writer.stream(chunks)
-        return stream_bytes(chunks, self._wants_usage)
+        return stream_bytes(chunks, self._wants_usage, self.spent_usd)
 
     def _count(self, attempt: Attempt) -> None:
         marks = attempt.marks

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from policies.base import Candidate
 from proxy.clock import SECOND
+from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
 from proxy.wire.request import CHAT, Request
@@ -50,6 +51,7 @@ class Target:
         "name",
         "names",
         "origin",
+        "price",
         "priority",
         "provider",
         "sign",
@@ -73,6 +75,7 @@ class Target:
         unsupported: str = "drop",
         priority: int = 1,
         lacks: frozenset[str] = frozenset(),
+        price: Price | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -89,6 +92,7 @@ class Target:
             one.lower() for one in (name, endpoint.provider, f"{endpoint.provider}/{endpoint.model}")
         )
         """What a request may call it by, in lower case."""
+        self.price = price
         self.in_flight = 0
         self.sign: Sign | None = provider.signer(endpoint, credential) if isinstance(provider, Signs) else None
         """For requests that must be signed one by one."""

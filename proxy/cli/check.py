@@ -6,10 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proxy.config import Config, Provider, Route, Target
+    from proxy.prices.tariff import Tariff
 
 _WIDEST = 100
 
@@ -63,6 +65,8 @@ def report(config: Config) -> Iterator[str]:
         yield from _table([["ROUTE", "POLICY", "TRIES", "#", "TARGET", "SETTINGS"], *_routes(config)])
     else:
         yield "no routes"
+    yield ""
+    yield from _prices(config)
     yield ""
     if config.keys:
         yield from _table([["KEY", "MAY ASK FOR"], *_keys(config)])
@@ -138,6 +142,51 @@ def _seconds(value: float) -> str:
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _prices(config: Config) -> Iterator[str]:
+    """What every target of a route costs; USD per million tokens."""
+    from proxy.assemble import price_of, prices
+
+    book = prices(config)
+    targets = {target.label: target for route in config.routes.values() for target in route.targets}
+    if not targets:
+        yield f"prices: {book.version}, for whatever is asked for"
+        return
+    yield from _table(
+        [
+            ["PRICE OF", "INPUT", "CACHE READ", "CACHE WRITE", "OUTPUT", "MORE", "FROM"],
+            *(_price(name, price_of(book, config, target).tariff) for name, target in targets.items()),
+        ]
+    )
+    yield f"USD per million tokens; what a provider reports itself is preferred; table: {book.version}"
+
+
+def _price(name: str, tariff: Tariff | None) -> list[str]:
+    if tariff is None:
+        return [
+            name,
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            "no price is known: give one under `prices`, or it is counted as unpriced",
+        ]
+    rates = tariff.rates
+    more = [
+        f"{part.replace('_', ' ')} {getattr(rates, part) * 1e6:g}"
+        for part, usual in (("reasoning", "output"), ("audio_input", "input"), ("audio_output", "output"))
+        if getattr(rates, part) != getattr(rates, usual) and not isnan(getattr(rates, part))
+    ]
+    more += [f"over {above} tokens {step.input * 1e6:g} / {step.output * 1e6:g}" for above, step in tariff.steps]
+    more += [
+        f"each {part} {value:g}" for part, value in (("search", rates.search), ("request", rates.request)) if value
+    ]
+    if tariff.tiers:
+        more.append(f"tiers {', '.join(tariff.tiers)}")
+    shown = (rates.input, rates.cache_read, rates.cache_write, rates.output)
+    return [name, *(f"{rate * 1e6:g}" for rate in shown), "; ".join(more) or "-", tariff.source]
 
 
 def _keys(config: Config) -> Iterator[list[str]]:

@@ -181,6 +181,10 @@ Share = Annotated[
 """From 0 to 1."""
 Money = Annotated[float, BeforeValidator(_money), WithJsonSchema({"type": ["string", "number"], "examples": ["5 USD"]})]
 """US dollars."""
+Multiple = Annotated[
+    float, BeforeValidator(values.multiple), WithJsonSchema({"type": ["string", "number"], "examples": ["50%", 2]})
+]
+"""A factor of 0 or more."""
 Params = Annotated[
     dict[Annotated[str, AfterValidator(_parameter)], Annotated[Any, AfterValidator(_json)]], BeforeValidator(_nothing)
 ]

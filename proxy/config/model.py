@@ -21,6 +21,8 @@ from proxy.config.fields import (
     Flag,
     Headers,
     Limit,
+    Money,
+    Multiple,
     Name,
     NotEmpty,
     NotYet,
@@ -221,6 +223,42 @@ class Key(Section):
         return self.key.digest
 
 
+class PriceStep(Section):
+    """What changes for prompts longer than `above` tokens; the rest stays."""
+
+    above: Whole = Field(gt=0, description="Tokens of the prompt, cached ones included.")
+    input: Money | None = Field(default=None, description="Input.")
+    cache_read: Money | None = Field(default=None, description="Input read from the cache.")
+    cache_write: Money | None = Field(default=None, description="Input written to the cache.")
+    cache_write_1h: Money | None = Field(default=None, description="Input written to the cache for an hour.")
+    output: Money | None = Field(default=None, description="Output.")
+    reasoning: Money | None = Field(default=None, description="Reasoning.")
+
+
+class Prices(Section):
+    """USD per million tokens, of one target. What has no price of its own costs what stands before it."""
+
+    input: Money = Field(description="Input, USD per million tokens, as all that follow.")
+    cache_read: Money | None = Field(default=None, description="Input read from the cache; none: as input.")
+    cache_write: Money | None = Field(default=None, description="Input written to the cache; none: as input.")
+    cache_write_1h: Money | None = Field(default=None, description="The same for an hour; none: as cache_write.")
+    audio_input: Money | None = Field(default=None, description="Sound; none: as input.")
+    image_input: Money | None = Field(default=None, description="Pictures; none: as input.")
+    audio_cache_read: Money | None = Field(default=None, description="Sound from the cache; none: as cache_read.")
+    output: Money = Field(description="Output.")
+    reasoning: Money | None = Field(default=None, description="Reasoning; none: as output.")
+    audio_output: Money | None = Field(default=None, description="Spoken output; none: as output.")
+    image_output: Money | None = Field(default=None, description="Pictures made; none: as output.")
+    search: Money = Field(default=0.0, description="USD for each web search that the provider runs.")
+    request: Money = Field(default=0.0, description="USD for each request.")
+    steps: Annotated[tuple[PriceStep, ...], EmptyIsNone] = Field(
+        default=(), description="Other prices for long prompts; they hold for all tokens of the request."
+    )
+    tiers: Annotated[dict[Name, Multiple], EmptyIsDefault] = Field(
+        default_factory=dict, description="Multiples for service tiers: {batch: 50%, priority: 2}."
+    )
+
+
 class Config(Section):
     server: Annotated[Server, EmptyIsDefault] = Server()
     storage: Storage | None = Field(
@@ -232,7 +270,9 @@ class Config(Section):
     routes: Annotated[dict[Name, Route], EmptyIsDefault] = Field(default_factory=dict)
     keys: Annotated[tuple[Key, ...], EmptyIsNone] = Field(default=(), description="Who may call.")
     shadow: Annotated[dict[Name, Shadow], EmptyIsDefault] = Field(default_factory=dict)
-    prices: NotYet = Field(default=None, description="USD per million tokens.")
+    prices: Annotated[dict[Name, Prices], EmptyIsDefault] = Field(
+        default_factory=dict, description="Prices of targets (provider/model, a name, or provider/*)."
+    )
     capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
 
     _source: str = PrivateAttr("")

@@ -108,6 +108,15 @@ def money(value: object) -> float:
     return amount
 
 
+def multiple(value: object) -> float:
+    """A factor of 0 or more: `50%`, `0.5`, `2`."""
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
+        value = float(match[1]) / 100
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise Wrong("should be a factor such as 50% or 2")
+    return float(value)
+
+
 class Secret:
     """Text that shows itself only to a caller of `reveal`: not in repr, str, dumps, pickles or errors."""
 

@@ -218,13 +218,14 @@ class BodyDecoder:
         choices = body.get("choices")
         if body.get("error") or (choices is None and is_error(body)):
             raise told_in_answer(error_in(raw), "an error with a success status")
+        # First: what was used is billed, whatever becomes of the answer.
+        usage = body.get("usage")
+        if type(usage) is dict:
+            self.usage = usage_of(usage, body.get("service_tier"))
         if type(choices) is not list or not choices:
             raise UpstreamError(Kind.MALFORMED, "decoder", "an answer without choices", status=200)
         for choice in choices:
             self._choice(choice)
-        usage = body.get("usage")
-        if type(usage) is dict:
-            self.usage = usage_of(usage, body.get("service_tier"))
         model = body.get("model")
         if type(model) is str:
             self.model = model or None

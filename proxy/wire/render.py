@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import orjson
@@ -25,11 +25,26 @@ def error_event(message: str, *, type: str, code: str | None) -> bytes:
     return b"data: %s\n\n" % orjson.dumps(error_object(message, type=type, code=code))
 
 
-def stream_bytes(chunks: Iterable[Chunk], wants_usage: bool) -> bytes:
-    """Events for the client. Usage that only the proxy asked for is taken out again."""
+def stream_bytes(chunks: Iterable[Chunk], wants_usage: bool, cost: Callable[[], float | None] | None = None) -> bytes:
+    """Events for the client. Usage that only the proxy asked for is taken out again; else `cost` in USD is added."""
     if wants_usage:
-        return b"".join([chunk.raw for chunk in chunks])
+        return b"".join([with_cost(chunk, cost) if cost and chunk.kind == USAGE else chunk.raw for chunk in chunks])
     return b"".join([without_usage(chunk) if chunk.usage_key else chunk.raw for chunk in chunks])
+
+
+def with_cost(chunk: Chunk, cost: Callable[[], float | None]) -> bytes:
+    """`cost` beside `usage`, and in it, where clients of OpenRouter look; not where the provider told it.
+
+    Rounded to a billionth of a cent, which no price list is finer than.
+    """
+    body = chunk.body
+    if body is None or "choices" not in body:
+        return chunk.raw
+    usage, usd = body["usage"], cost()
+    if usd is None or "cost" in usage:
+        return chunk.raw
+    usd = round(usd, 11)
+    return b"data: %b\n\n" % orjson.dumps({**body, "usage": {**usage, "cost": usd}, "cost": usd})
 
 
 def without_usage(chunk: Chunk) -> bytes:

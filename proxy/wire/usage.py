@@ -137,7 +137,7 @@ def usage_of(usage: Json, tier: object = None) -> Usage:
     if type(outcome) is dict:
         reasoning = min(count(outcome.get("reasoning_tokens")), completion)
         rare = rare or outcome.get("audio_tokens") or outcome.get("image_tokens") or 0
-    if rare or len(usage) > 5 or (tier is not None and tier != "default"):
+    if rare or (tier is not None and tier != "default") or "cost" in usage or "cost_in_usd_ticks" in usage:
         classes = Usage(prompt - read - write, read, write, completion - reasoning, reasoning)
         return parted(classes, _parts(usage, _dict(details), _dict(outcome), tier))
     return Usage(prompt - read - write, read, write, completion - reasoning, reasoning)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import check
+from proxy.prices.table import built_in
 from tests.config.test_load import ENV, EXAMPLE, FIVE
 
 
@@ -52,6 +53,13 @@ def test_a_good_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         "                                           2  local/llama        total 300s; ttft 1s; stall 5s; seed=2; "
         'temperature=0.5; max_completion_tokens=1024; user:="proxy" (forced); fails over on bad_request',
         "*           ordered  3 a target, 5 in all  1  openai/gpt-5-mini  stall 5s; max_tokens=10; seed=1",
+        "",
+        f"PRICE OF           INPUT  CACHE READ  CACHE WRITE  OUTPUT  {'MORE':51}  FROM",
+        "openai/gpt-5-mini  0.25   0.025       0.25         2       "
+        "each search 0.01; tiers flex, priority, fast, batch  table",
+        f"local/llama        -      -           -            -       {'-':51}  "
+        "no price is known: give one under `prices`, or it is counted as unpriced",
+        f"USD per million tokens; what a provider reports itself is preferred; table: {built_in().version}",
         "",
         "KEY  MAY ASK FOR",
         "app  every route",

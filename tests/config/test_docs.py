@@ -20,7 +20,7 @@ from proxy.providers.catalog import CATALOG
 DOCS = Path(__file__).parents[2] / "docs" / "config.md"
 TEXT = DOCS.read_text(encoding="utf-8")
 ROWS = {cells[0]: cells for line in TEXT.splitlines() if (cells := re.findall(r"(?<=\| )[^|]+(?= \|)", line))}
-NAMES = {"providers": "NAME", "routes": "NAME", "shadow": "NAME"}
+NAMES = {"providers": "NAME", "routes": "NAME", "shadow": "NAME", "prices": "TARGET"}
 AS_OTHERS = ("shadow.NAME.candidates", "shadow.NAME.guardrails")
 """Their parts are those of `candidate` and `primary`."""
 
@@ -73,7 +73,7 @@ def shown(path: str, default: Any) -> str:
 def test_the_walk_finds_what_is_there() -> None:
     assert {
         "server.host", "storage", "providers.NAME.headers", "defaults.timeouts.ttft", "routes.NAME.targets[].target",
-        "routes.NAME.policy", "keys[].key", "prices",
+        "routes.NAME.policy", "keys[].key", "prices.TARGET.steps[].above",
     } <= SETTINGS.keys()  # fmt: skip
     count = sum(len(part.get("properties", {})) for part in json_schema()["$defs"].values())
     assert len(SETTINGS) > count

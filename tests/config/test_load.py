@@ -400,7 +400,6 @@ def test_notes() -> None:
         routes:
           chat: {targets: [{target: openai/a, weight: 2}], unsupported: drop, breaker: true, capture: {bodies: none}}
           calm: {targets: [openai/b], breaker: false, hedge: null}
-        prices: 5
         capture: {bodies: none}
         keys: [{name: a, key: env:APP_KEY, direct: true, rpm: 5, tags: [x], shadow: never}]
     """)
@@ -412,7 +411,6 @@ def test_notes() -> None:
         f"routes.chat.capture: {inactive}",
         f"keys[0].rpm: {inactive}",
         f"keys[0].tags: {inactive}",
-        f"prices: {inactive}",
         f"capture: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",

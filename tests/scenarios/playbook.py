@@ -24,6 +24,7 @@ from proxy.endpoints import Doors, Front
 from proxy.engine import Engine
 from proxy.errors import TransportError
 from proxy.measure.bus import Bus
+from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Provider
 from proxy.providers.openai import OpenAI
 from proxy.record import Exchange
@@ -295,6 +296,7 @@ def call(
     raw: bytes | None = None,
     provider: Provider | None = None,
     unsupported: str = "drop",
+    prices: Mapping[str, Price] | None = None,
 ) -> Seen:
     """One request to a route over the targets of `plays`, in their order."""
 
@@ -314,6 +316,7 @@ def call(
                 timeouts or Timeouts(),
                 context_window=(windows or {}).get(name),
                 unsupported=unsupported,
+                price=(prices or {}).get(name),
             )
             for name in plays
         ]
