@@ -190,7 +190,7 @@ def _quantiles(rows: Sequence[Json], metric: str) -> dict[str, Estimate]:
 
 
 def _unpriced(n: int) -> Estimate:
-    return Estimate(None, None, None, n, "some requests have no price: set `prices` in the config")
+    return Estimate(None, None, None, n, "no price")
 
 
 def _scorers(suite: Suite, rows: Sequence[Json]) -> dict[str, Estimate]:

@@ -55,16 +55,14 @@ class Session:
         self.lag = LoopLag()
         self.store: StoreSink | None = None
         self.engine: Engine
-        self.router: Router
-        self.ways: dict[str, Way] = {}
+        self.router: Router = front(self._whole, self._transports.for_provider, self._rng).router
+        self.ways = {target.label: self._way(target) for target in suite.targets}
 
     async def __aenter__(self) -> Self:
         sinks: dict[str, Sink] = {}
         if self._config.storage is not None:
             self.store = sinks["store"] = StoreSink.open(self._config.storage)
-        self.router = front(self._whole, self._transports.for_provider, self._rng).router
         self.engine = Engine(self.clock, Bus(sinks), self._rng, Origin.BENCH)
-        self.ways = {target.label: self._way(target) for target in self._suite.targets}
         self.lag.start()
         return self
 
@@ -74,11 +72,25 @@ class Session:
         if self.store is not None:
             await asyncio.to_thread(self.store.close)
 
+    def dearest(self, label: str) -> tuple[float, float] | None:
+        """USD for a token of input and of output at the dearest target that may answer; None where one has no price."""
+        prices = [getattr(target, "price", None) for target in self.ways[label].route.targets]
+        tariffs = [price.tariff if price is not None else None for price in prices]
+        rates = [rate for one in tariffs if one is not None for rate in (one.rates, *(step for _, step in one.steps))]
+        if None in tariffs or not rates:
+            return None
+        return max(rate.input for rate in rates), max(rate.output for rate in rates)
+
     async def ask(self, label: str, body: Json, *, due_ns: int = 0, keep: bool = True) -> Called:
         """One request of the suite to one of its targets; `body` without `model`."""
         way = self.ways[label]
         ask = ChatRequest.parse(orjson.dumps({"model": way.model, **body, **way.params}))
         return await call(self.engine, ask, self.router.plan(way.route, ask), due_ns=due_ns, keep=keep)
+
+    async def ask_model(self, model: str, body: Json) -> Called:
+        """One request to any route or provider/model of the config, not streamed: a judge, say."""
+        ask = ChatRequest.parse(orjson.dumps({"model": model, **body}))
+        return await call(self.engine, ask, self.router.plan(self.router.find(model, True), ask))
 
     def _way(self, target: Target) -> Way:
         model = target.target or f"{address_name(target)}/{target.model}"

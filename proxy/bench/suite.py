@@ -194,6 +194,7 @@ class Suite(Section):
 
     _folder: Path = PrivateAttr(default_factory=Path)
     _digest: str = PrivateAttr("")
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
@@ -211,6 +212,11 @@ class Suite(Section):
     def folder(self) -> Path:
         """Where its data files are looked for."""
         return self._folder
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """What the file says, as plain values; secrets are still references."""
+        return self._written
 
     @property
     def digest(self) -> str:
@@ -266,6 +272,7 @@ def parse(
     if tree.problems:
         raise ConfigError(tree.problems)
     suite._folder = folder
+    suite._written = value
     suite._digest = hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return suite
 

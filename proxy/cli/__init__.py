@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "run the proxy",
     "check": "validate a config and show what it means",
     "demo": "see it work: simulated providers, a brown-out, a load, a summary; needs no key",
+    "bench": "ask the same of several models, and decide which to use for what",
     "upstream": "run a simulated provider with faults, for drills and tests",
 }
 

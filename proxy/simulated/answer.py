@@ -17,6 +17,7 @@ from proxy.simulated.latency import Tokens
 from proxy.simulated.schema import json_text
 from proxy.simulated.words import text_pieces
 
+_SUM = re.compile(rb"(\d{1,6}) ([+*-]) (\d{1,6})")
 _EPOCH = 1_790_000_000
 _FRAGMENT = re.compile(r".{1,6}", re.DOTALL)
 
@@ -103,13 +104,17 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:24]
 
 
-def plan(wanted: Wanted, *, seed: int, number: int, source: str, tokens: Tokens) -> Answer:
-    """The answer to the `number`-th request. Raises `schema.Unsatisfiable` for a schema that no value fits."""
+def plan(wanted: Wanted, *, seed: int, number: int, source: str, tokens: Tokens, skill: float | None = None) -> Answer:
+    """The answer to the `number`-th request. Raises `schema.Unsatisfiable` for a schema that no value fits.
+
+    With `skill` in [0, 1] the model can do sums: asked one such as `12 + 30`, it ends its text with the result, and
+    that is right for this share of all questions.
+    """
     choices = []
     spent = 0
     for index in range(wanted.n):
         rng = Random(digest(seed, wanted.key.hex(), index))
-        choice, used = _choice(wanted, index, rng, tokens)
+        choice, used = _choice(wanted, index, rng, tokens, skill)
         choices.append(choice)
         spent += used
     return Answer(
@@ -123,13 +128,15 @@ def plan(wanted: Wanted, *, seed: int, number: int, source: str, tokens: Tokens)
     )
 
 
-def _choice(wanted: Wanted, index: int, rng: Random, tokens: Tokens) -> tuple[Choice, int]:
+def _choice(wanted: Wanted, index: int, rng: Random, tokens: Tokens, skill: float | None) -> tuple[Choice, int]:
     if wanted.calls:
         return _calling(wanted, index, rng)
     if wanted.schema is not None:
         pieces = fragments(json_text(wanted.schema, rng))
     else:
         pieces = text_pieces(rng, tokens.draw(rng))
+        if skill is not None:
+            pieces += _reckoned(wanted.key, rng, skill)
     finish = "stop"
     if wanted.limit is not None and len(pieces) > wanted.limit:
         pieces, finish = pieces[: wanted.limit], "length"
@@ -137,6 +144,18 @@ def _choice(wanted: Wanted, index: int, rng: Random, tokens: Tokens) -> tuple[Ch
     if shorter is not None:
         pieces, finish = shorter, "stop"
     return Choice(index, tuple(pieces), (), finish), len(pieces)
+
+
+def _reckoned(key: bytes, rng: Random, skill: float) -> list[str]:
+    """The last sum that was asked for, worked out well or badly; nothing where none was."""
+    asked = _SUM.findall(key)
+    if not asked:
+        return []
+    left, sign, right = int(asked[-1][0]), asked[-1][1], int(asked[-1][2])
+    result = left + right if sign == b"+" else left - right if sign == b"-" else left * right
+    if rng.random() >= skill:
+        result += rng.choice((-10, -1, 1, 10))
+    return [".", " The", " answer", " is", f" {result}", "."]
 
 
 def _calling(wanted: Wanted, index: int, rng: Random) -> tuple[Choice, int]:

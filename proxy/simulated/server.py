@@ -69,6 +69,7 @@ class Simulated:
         models: Sequence[str] = (),
         api_key: str | None = None,
         strict: bool = False,
+        skill: float | None = None,
         keep: int = 1000,
     ) -> None:
         if dialect not in DIALECTS:
@@ -81,6 +82,7 @@ class Simulated:
         self.ttft = Latency.of(ttft)
         self.itl = Latency.of(itl)
         self.tokens = Tokens.of(tokens)
+        self.skill = None if skill is None else _share(skill)
         self.rules = Rules(tuple(models), api_key, strict)
         self.stats = Stats()
         self.requests: deque[Request] = deque(maxlen=keep)
@@ -119,9 +121,10 @@ class Simulated:
             self._open_or_close()
 
     def change(self, **settings: Any) -> None:
-        """Set any of `faults`, `ttft`, `itl`, `tokens` while running; all or, with a ValueError, none."""
+        """Set any of `faults`, `ttft`, `itl`, `tokens`, `skill` while running; all or, with a ValueError, none."""
         readers: dict[str, Callable[[Any], Any]] = {
             "faults": faults_of, "ttft": Latency.of, "itl": Latency.of, "tokens": Tokens.of,
+            "skill": _share,
         }  # fmt: skip
         unknown = [key for key in settings if key not in readers]
         if unknown:
@@ -137,6 +140,7 @@ class Simulated:
             "ttft": str(self.ttft),
             "itl": str(self.itl),
             "tokens": str(self.tokens),
+            "skill": self.skill,
             "faults": [str(fault) for fault in self._faults],
         }
 
@@ -283,7 +287,14 @@ class Simulated:
         wanted = self.dialect.read(request, self.rules)
         self.stats.streams += wanted.stream
         try:
-            answer = plan(wanted, seed=self.seed, number=self._number, source=self.name, tokens=self.tokens)
+            answer = plan(
+                wanted,
+                seed=self.seed,
+                number=self._number,
+                source=self.name,
+                tokens=self.tokens,
+                skill=self.skill,
+            )
         except Unsatisfiable as error:
             raise Complaint(400, f"Invalid schema: {error}", code="invalid_json_schema") from error
         rng = Random(digest(self.seed, "latency", self._number))
@@ -359,3 +370,10 @@ _OWN_PATHS: dict[str, Callable[[Simulated, Request], Reply]] = {
     "/requests": Simulated._show_requests,
     "/healthz": Simulated._healthz,
 }
+
+
+def _share(value: object) -> float:
+    """Raises ValueError unless it is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"skill is a number from 0 to 1, not {value!r}")
+    return float(value)

@@ -1,0 +1,80 @@
+"""What a run will ask, what it may cost at most, and what it will be able to tell, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from proxy.bench import stats
+from proxy.bench.data import Case
+from proxy.bench.runner import request
+from proxy.bench.suite import Suite
+
+Json = dict[str, Any]
+
+CHARACTERS_A_TOKEN = 3.0
+"""Fewer than any common text has, so that a worst case is one."""
+OUTPUT_TOKENS = 4096
+"""Taken for an answer whose request sets no limit."""
+
+
+class Plan(NamedTuple):
+    requests: int
+    cases: int
+    prompts: dict[str, int]
+    """By task."""
+    most_usd: float | None
+    """None where some target has no price."""
+    unpriced: list[str]
+    worst_case: Callable[[str, Json], float | None]
+    detectable: list[tuple[float, float]]
+    """(share of prompts on which two targets differ, least difference found with 80 % power)."""
+
+
+def plan(suite: Suite, cases: Sequence[Case], dearest: Callable[[str], tuple[float, float] | None]) -> Plan:
+    """`dearest(target)`: USD for a token of input and of output at worst, None where a price is not known."""
+    rates = {target.label: dearest(target.label) for target in suite.targets}
+
+    def worst_case(label: str, body: Json) -> float | None:
+        rate = rates[label]
+        if rate is None:
+            return None
+        tokens = len(orjson.dumps(body.get("messages"))) / CHARACTERS_A_TOKEN
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or OUTPUT_TOKENS
+        return float(tokens * rate[0] + limit * (body.get("n") or 1) * rate[1])
+
+    unpriced = [label for label, rate in rates.items() if rate is None]
+    most = sum(worst_case(label, request(suite, case)) or 0.0 for label in rates for case in cases) * suite.repeats
+    prompts: dict[str, int] = {}
+    for case in cases:
+        prompts[case.task] = prompts.get(case.task, 0) + 1
+    quality = sum(count for task, count in prompts.items() if suite.tasks[task].aim == "accuracy")
+    return Plan(
+        len(cases) * suite.repeats * len(suite.targets),
+        len(cases),
+        prompts,
+        None if unpriced else most,
+        unpriced,
+        worst_case,
+        [(share, stats.detectable(quality, share)) for share in (0.1, 0.2)] if quality else [],
+    )
+
+
+def told(made: Plan) -> list[str]:
+    lines = [
+        f"{made.requests:,} requests: {made.cases:,} cases ("
+        + ", ".join(f"{task} {count:,}" for task, count in made.prompts.items())
+        + ")"
+    ]
+    if made.most_usd is None:
+        lines.append(f"cost unknown: no price for {', '.join(made.unpriced)}")
+    else:
+        lines.append(f"at most {made.most_usd:.4f} USD if every answer is as long as it may be")
+    lines += [
+        f"if two targets differ on {share:.0%} of the prompts, a difference of {effect:.1%} in accuracy will be found"
+        f" with 80 % power"
+        for share, effect in made.detectable
+    ]
+    return lines

@@ -1,0 +1,330 @@
+"""`weighbridge bench`: from a suite of tasks to a decision."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxy.bench.results import Run
+    from proxy.bench.runner import Progress
+    from proxy.bench.session import Session
+    from proxy.bench.suite import Suite
+
+FOLDER = "bench-runs"
+
+NEEDED = ("numpy", "scipy", "statsmodels", "pyarrow")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="bench", metavar="command", required=True)
+    run = _command(commands, "run", "ask every target everything, and decide")
+    run.add_argument("suite", metavar="SUITE", help="a .json, .yaml or .toml file")
+    _common(run)
+    run.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped or killed (its id, or `last`)")
+    run.add_argument("--dry-run", action="store_true", help="say what would be asked and what it may cost, and end")
+    run.add_argument("--tag", help="a name for this run, say a version; `bench compare` takes it")
+    run.add_argument("--format", choices=("table", "md", "json"), default="table")
+    run.epilog = (
+        "example:\n  weighbridge bench run examples/suites/support.json --config weighbridge.yaml\n\n"
+        "Exit status: 0 the run is whole and valid, 2 something to mend, 4 the run is invalid, 130 stopped."
+    )
+    report = _command(commands, "report", "show a run again")
+    report.add_argument("run", metavar="RUN", nargs="?", default="last", help="id, tag or `last` (default)")
+    report.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
+    report.add_argument("--format", choices=("table", "md", "json", "html"), default="table")
+    report.epilog = "example:\n  weighbridge bench report last --format html > report.html"
+    compare = _command(commands, "compare", "is a run no worse than another? (for CI)")
+    compare.add_argument("base", metavar="BASE", help="id or tag of the run to hold it to")
+    compare.add_argument("new", metavar="NEW", nargs="?", default="last", help="id, tag or `last` (default)")
+    compare.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
+    compare.add_argument("--format", choices=("table", "json", "junit"), default="table")
+    compare.epilog = (
+        "example:\n  weighbridge bench compare v1.4 last\n\n"
+        "Exit status: 0 shown to be no worse, 1 regression, 3 inconclusive (too little to say), 4 not comparable."
+    )
+    listed = _command(commands, "list", "every run")
+    listed.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
+    listed.epilog = "example:\n  weighbridge bench list"
+    schema = _command(commands, "schema", "the JSON Schema of a suite, for editors")
+    schema.epilog = "example:\n  weighbridge bench schema > suite.schema.json"
+    parser.epilog = "example:\n  weighbridge bench run suite.json --dry-run"
+
+
+def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=what, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    return made
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="default: weighbridge.yaml, else what the environment has")
+    parser.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where runs are kept (default {FOLDER})")
+
+
+def run(args: argparse.Namespace) -> int:
+    from importlib.util import find_spec
+
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    if absent:
+        print(f"Benchmarks need {', '.join(absent)}.\nInstall them: pip install 'weighbridge[bench]'", file=sys.stderr)
+        return 2
+    from proxy.config import ConfigError
+
+    try:
+        code: int = {"run": _run, "report": _report, "compare": _compare, "list": _list, "schema": _schema}[args.bench](
+            args
+        )
+    except ConfigError as error:
+        count = len(error.problems)
+        print(error, file=sys.stderr)
+        print(f"{count} problem{'s' if count != 1 else ''}; see docs/benchmarking.md", file=sys.stderr)
+        return 2
+    except _Missing as error:
+        print(error, file=sys.stderr)
+        return 2
+    return code
+
+
+class _Missing(Exception):
+    """A run that is not there."""
+
+
+def _schema(args: argparse.Namespace) -> int:
+    from proxy.bench.suite import schema
+
+    print(json.dumps(schema(), indent=2))
+    return 0
+
+
+def _find(folder: str, name: str) -> Run:
+    from proxy.bench.results import runs
+
+    found = runs(Path(folder))
+    if name == "last" and found:
+        return found[-1]
+    for one in reversed(found):
+        if name in (one.folder.name, one.manifest.get("tag"), one.manifest.get("commit", "")[:12] or None):
+            return one
+    raise _Missing(
+        f"There is no run {name!r} in {folder}.\n"
+        "`weighbridge bench list` shows what there is; `--out` names another folder."
+    )
+
+
+def _list(args: argparse.Namespace) -> int:
+    from proxy.bench.results import runs
+
+    found = runs(Path(args.out))
+    if not found:
+        print(f"No runs in {args.out}.")
+        return 0
+    lines = [["RUN", "SUITE", "TAG", "STARTED", "REQUESTS", "STATE"]]
+    for one in found:
+        manifest = one.manifest
+        state = "invalid" if manifest.get("invalid") else "whole" if manifest.get("finished") else "not finished"
+        count = str(len(one.rows()))
+        lines.append(
+            [one.folder.name, manifest["suite_name"], manifest.get("tag") or "", manifest["started"], count, state]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+# -- run
+
+
+def _run(args: argparse.Namespace) -> int:
+    from proxy.bench import data, planning, scorers
+    from proxy.bench.session import Session
+    from proxy.bench.suite import load
+    from proxy.config import find
+
+    suite = load(args.suite)
+    config = find(args.config)
+    cases = data.load(suite)
+    scorers.check(suite, cases)
+    session = Session(config, suite)
+    plan = planning.plan(suite, cases, session.dearest)
+    if args.dry_run:
+        for line in planning.told(plan):
+            print(line)
+        return 0
+    if suite.budget is not None and plan.unpriced:
+        print(
+            f"The budget of {suite.budget:g} USD cannot be held: no price is known for {', '.join(plan.unpriced)}.\n"
+            "Set `prices` in the config, or leave `budget` out.",
+            file=sys.stderr,
+        )
+        return 2
+    run = _opened(args, suite, cases)
+    for line in planning.told(plan):
+        print(line, file=sys.stderr)
+    whole = asyncio.run(_asked(suite, cases, session, run, plan))
+    return _concluded(args, suite, run, whole)
+
+
+def _opened(args: argparse.Namespace, suite: Suite, cases: Sequence[Any]) -> Run:
+    """A new run, or the one to go on with, if it asked the same."""
+    from proxy.bench.manifest import manifest
+    from proxy.bench.results import Run
+
+    fresh = manifest(suite, cases, args.tag)
+    if args.resume is None:
+        made = Run(Path(args.out) / fresh["id"])
+        made.begin(fresh)
+        print(f"run {fresh['id']} in {made.folder}", file=sys.stderr)
+        return made
+    run = _find(args.out, args.resume)
+    old = run.manifest
+    for key in ("suite", "data", "scorers"):
+        if old[key] != fresh[key]:
+            raise _Missing(f"The run {run.folder.name} cannot be gone on with: its {key} was another. Begin a new one.")
+    if old.get("finished"):
+        raise _Missing(f"The run {run.folder.name} is whole; there is nothing left to ask.")
+    print(f"going on with {run.folder.name}: {len(run.rows())} results are there", file=sys.stderr)
+    return run
+
+
+async def _asked(suite: Suite, cases: Sequence[Any], session: Session, run: Run, plan: Any) -> bool:
+    from proxy.bench.runner import Runner, Spend, invalid
+    from proxy.bench.scorers import Scorers
+    from proxy.wire.answer import answer_of
+
+    async with session:
+
+        async def judge(model: str, body: dict[str, Any]) -> str:
+            called = await session.ask_model(model, body)
+            return answer_of(called.data, stream=False).text
+
+        score = Scorers(suite, judge)
+        with _progress(len(cases) * suite.repeats * len(suite.targets)) as show:
+            runner = Runner(suite, cases, session, run, score, Spend(suite.budget, plan.worst_case), show)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, runner.stop)
+            whole = await runner.run()
+        worst = session.lag.take() * 1000
+    manifest = run.manifest
+    reasons = invalid(suite, run.rows(), worst)
+    manifest["invalid"] = list(dict.fromkeys([*manifest.get("invalid", []), *reasons]))
+    if whole:
+        from datetime import UTC, datetime
+
+        manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    run.begin(manifest)
+    return whole
+
+
+def _concluded(args: argparse.Namespace, suite: Suite, run: Run, whole: bool) -> int:
+    from proxy.bench.report import as_html, as_json, as_markdown, report
+
+    rows = run.rows()
+    made = report(suite, run.manifest, rows)
+    run.write("report.html", as_html(made))
+    run.write("report.json", as_json(made))
+    run.write("report.md", as_markdown(made).encode())
+    run.parquet()
+    _show(made, args.format)
+    print(f"{run.folder}/: report.html, report.md, report.json, results.parquet", file=sys.stderr)
+    if not whole:
+        print(
+            f"not finished; go on with: weighbridge bench run {args.suite} --resume {run.folder.name}", file=sys.stderr
+        )
+        return 130
+    return 4 if run.manifest["invalid"] else 0
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Any:
+    """A bar on a terminal; elsewhere a line every tenth of the way."""
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Shown
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        with Shown(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda one: bar.update(task, completed=one.done, description=_said(one))
+        return
+    last = [-1]
+
+    def show(one: Progress) -> None:
+        tenth = 10 * one.done // max(1, one.total)
+        if tenth > last[0]:
+            last[0] = tenth
+            print(f"{one.done}/{one.total} {_said(one)}", file=sys.stderr)
+
+    yield show
+
+
+def _said(one: Progress) -> str:
+    money = f"${one.spent_usd:.4f}" + (f" + {one.unpriced} without a price" if one.unpriced else "")
+    return f"{one.failed} failed, {one.running} running, {money}"
+
+
+# -- report and compare
+
+
+def _suite_of(run: Run) -> Suite:
+    """The suite as it was when the run began; its data files are not needed again."""
+    from proxy.bench.suite import parse
+
+    return parse(json.dumps(run.manifest["suite_text"]), source=f"{run.folder}/run.json")
+
+
+def _report(args: argparse.Namespace) -> int:
+    from proxy.bench.report import as_html, report
+
+    run = _find(args.out, args.run)
+    made = report(_suite_of(run), run.manifest, run.rows())
+    if args.format == "html":
+        sys.stdout.buffer.write(as_html(made))
+        return 0
+    _show(made, args.format)
+    return 0
+
+
+def _show(made: Any, form: str) -> None:
+    from proxy.bench.report import as_json, as_markdown
+    from proxy.bench.terminal import show
+
+    if form == "json":
+        sys.stdout.buffer.write(as_json(made) + b"\n")
+        sys.stdout.flush()
+    elif form == "md":
+        print(as_markdown(made))
+    else:
+        show(made)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from proxy.bench import compare
+    from proxy.bench.figures import tables
+    from proxy.bench.terminal import gates_json, gates_junit, gates_table
+
+    old, new = _find(args.out, args.base), _find(args.out, args.new)
+    if old.folder == new.folder:
+        raise _Missing(f"{args.base} and {args.new} are the same run, {old.folder.name}.")
+    suite = _suite_of(new)
+    before, after = old.rows(), new.rows()
+    reasons = compare.invalid(old.manifest, new.manifest) + compare.wire_mismatch({"old": before, "new": after})
+    if reasons:
+        made = compare.Compared(compare.INVALID, [], reasons)
+    else:
+        made = compare.compare(suite, tables(suite, before), tables(suite, after))
+    form: Callable[..., str] = {"table": gates_table, "json": gates_json, "junit": gates_junit}[args.format]
+    print(form(made, old.folder.name, new.folder.name))
+    return made.code
