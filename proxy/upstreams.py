@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -104,6 +105,13 @@ class Target:
         if isinstance(provider, Natives):
             self._speakers.update(provider.natives)
         self._heads: dict[str, tuple[Head, Head]] = {CHAT: self._both_heads(provider)}
+
+    def with_endpoint(self, endpoint: Endpoint) -> Target:
+        """The same target asked in another way or for another model; its state is not shared."""
+        one = copy(self)
+        one.endpoint, one.in_flight = endpoint, 0
+        one._heads = {CHAT: one._both_heads(one.provider)}
+        return one
 
     def speaker(self, operation: str) -> Speaker[Any] | None:
         """Who can ask for the operation in its own words; None where it must be translated, if it can be."""

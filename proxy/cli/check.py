@@ -20,11 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="config file (default: weighbridge.yaml, else the environment)"
     )
+    parser.add_argument("--live", action="store_true", help="ask every target of every route what it can do")
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="NAME", help="with --live: only this route or provider/model"
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="with --live; default: table")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the config and end")
     parser.epilog = (
         "examples:\n  weighbridge check --config weighbridge.yaml\n"
-        "  weighbridge check --schema > weighbridge.schema.json\n\n"
-        "Exit status: 0 if the config can be used, 2 if not; then every mistake is listed, one a line."
+        "  weighbridge check --schema > weighbridge.schema.json\n"
+        "  weighbridge check --live --target openai/gpt-5-mini --format json\n\n"
+        "--live makes about nine calls to each target, of at most 64 tokens each, says what they cost, and keeps the\n"
+        "results in the store (docs/conformance.md).\n\n"
+        "Exit status: 0 if the config can be used, 2 if not; then every mistake is listed, one a line. With --live:\n"
+        "1 if a target failed at something it did not refuse."
     )
 
 
@@ -41,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         print(f"{count} problem{'s' if count != 1 else ''}; see docs/config.md", file=sys.stderr)
         return 2
+    if args.live:
+        from proxy.cli import live
+
+        return live.run(config, args.target, args.format)
     for line in report(config):
         print(line)
     return 0
@@ -49,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 def report(config: Config) -> Iterator[str]:
     """What a valid config means, line by line."""
     server = config.server
-    yield from _table(
+    yield from table(
         [
             ["config", config.source],
             ["listens", f"{server.host}:{server.port}"],
@@ -59,17 +72,17 @@ def report(config: Config) -> Iterator[str]:
         ]
     )
     yield ""
-    yield from _table([["PROVIDER", "DIALECT", "BASE URL", "KEYS", "NOTES"], *_providers(config)])
+    yield from table([["PROVIDER", "DIALECT", "BASE URL", "KEYS", "NOTES"], *_providers(config)])
     yield ""
     if config.routes:
-        yield from _table([["ROUTE", "POLICY", "TRIES", "#", "TARGET", "SETTINGS"], *_routes(config)])
+        yield from table([["ROUTE", "POLICY", "TRIES", "#", "TARGET", "SETTINGS"], *_routes(config)])
     else:
         yield "no routes"
     yield ""
     yield from _prices(config)
     yield ""
     if config.keys:
-        yield from _table([["KEY", "MAY ASK FOR"], *_keys(config)])
+        yield from table([["KEY", "MAY ASK FOR"], *_keys(config)])
     else:
         yield "no keys: whoever reaches the proxy may call"
     if config.warnings:
@@ -153,7 +166,7 @@ def _prices(config: Config) -> Iterator[str]:
     if not targets:
         yield f"prices: {book.version}, for whatever is asked for"
         return
-    yield from _table(
+    yield from table(
         [
             ["PRICE OF", "INPUT", "CACHE READ", "CACHE WRITE", "OUTPUT", "MORE", "FROM"],
             *(_price(name, price_of(book, config, target).tariff) for name, target in targets.items()),
@@ -201,7 +214,7 @@ def _clean(text: str) -> str:
     return printable(text)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Columns aligned; a very long cell spills over instead of widening its column for all."""
     cleaned = [[_clean(cell) for cell in row] for row in rows]
     widths = [max(len(cell) if len(cell) <= _WIDEST else 0 for cell in column) for column in zip(*cleaned, strict=True)]

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--seed", type=int, default=0, help="same seed, same answers and same faults; default: 0")
     option("--model", action="append", default=[], metavar="NAME", help="a model that is known; default: every name")
     option("--api-key", metavar="KEY", help="demand this key; default: none")
+    option("--refuse", action="append", default=[], metavar="FIELD", help="refuse requests with this field (openai)")
     option("--strict", action="store_true", help="refuse request fields that the API does not know")
     parser.epilog = (
         "example:\n"
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         simulated = Simulated(
             args.dialect, host=args.host, port=args.port, name=args.name, seed=args.seed, ttft=args.ttft,
             itl=args.itl, tokens=args.tokens, faults=args.fault, models=args.model, api_key=args.api_key,
-            strict=args.strict, skill=args.skill, keep=100,
+            strict=args.strict, refused=args.refuse, skill=args.skill, keep=100,
         )  # fmt: skip
     except ValueError as error:
         return _wrong(str(error), "see weighbridge upstream --help")

@@ -30,6 +30,8 @@ class Rules(NamedTuple):
     api_key: str | None = None
     strict: bool = False
     """Refuse fields that the API does not know."""
+    refused: tuple[str, ...] = ()
+    """Fields that are refused though the API knows them (the OpenAI dialect)."""
 
 
 class Dialect(Protocol):

@@ -176,6 +176,8 @@ def checked(body: object, fields: dict[str, Callable[[str, object], None]], rule
         raise Complaint(400, "you must provide a model parameter")
     ask = {name: value for name, value in body.items() if value is not None}
     for name, value in ask.items():
+        if name in rules.refused:
+            raise invalid(name, f"Unsupported parameter: '{name}' is not supported.", "unsupported_parameter")
         if name in fields:
             fields[name](name, value)
         elif rules.strict:

@@ -49,7 +49,7 @@ class Simulated:
     `ttft` and `itl` are seconds or text (`200ms`, `100ms..300ms`, `lognormal(200ms,0.4)`), `tokens` a number or a
     range (`20..80`), `faults` objects or text (`http_503:0.3`, `cut_mid_stream=after:3#2`). The first fault in the
     list that applies to a request is the one that it gets. `models`: the names that are known; every name, if empty.
-    `strict`: unknown request fields are refused. `keep`: how many requests `requests` holds.
+    `strict`: unknown request fields are refused; `refused`: so are these. `keep`: how many requests `requests` holds.
 
     Raises ValueError for what cannot be read.
     """
@@ -70,6 +70,7 @@ class Simulated:
         api_key: str | None = None,
         strict: bool = False,
         skill: float | None = None,
+        refused: Sequence[str] = (),
         keep: int = 1000,
     ) -> None:
         if dialect not in DIALECTS:
@@ -83,7 +84,7 @@ class Simulated:
         self.itl = Latency.of(itl)
         self.tokens = Tokens.of(tokens)
         self.skill = None if skill is None else _share(skill)
-        self.rules = Rules(tuple(models), api_key, strict)
+        self.rules = Rules(tuple(models), api_key, strict, tuple(refused))
         self.stats = Stats()
         self.requests: deque[Request] = deque(maxlen=keep)
         """The last requests to the API, oldest first."""

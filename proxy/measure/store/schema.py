@@ -49,6 +49,10 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "ALTER TABLE attempts ADD COLUMN parts TEXT",
         "ALTER TABLE attempts ADD COLUMN price_version TEXT",
     ),
+    (
+        "CREATE TABLE conformance (at TEXT NOT NULL, target TEXT NOT NULL, cell TEXT NOT NULL, result TEXT NOT NULL,"
+        " reason TEXT NOT NULL, PRIMARY KEY (target, cell, at)) WITHOUT ROWID",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
@@ -79,6 +83,9 @@ _TOKENS = (
 VIEWS: Sequence[str] = (
     "DROP VIEW IF EXISTS v_exchanges",
     "DROP VIEW IF EXISTS v_attempts",
+    "DROP VIEW IF EXISTS v_conformance",
+    """
+CREATE VIEW v_conformance AS SELECT at, target, cell, result, nullif(reason, '') AS reason FROM conformance""",
     # w is the attempt whose answer was sent on, l the last one; an index look-up each, left out by SQLite when no
     # column of theirs is asked for.
     f"""
