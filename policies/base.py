@@ -40,8 +40,6 @@ class Passed(StrEnum):
     """The request wants its first choice or nothing."""
     POLICY = "policy"
     """The route's policy left it out: a rule, a service level that it misses."""
-    KEY = "key"
-    """The caller's key may not ask for the route."""
 
 
 @dataclass(slots=True)

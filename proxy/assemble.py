@@ -77,7 +77,16 @@ def target_names(config: settings.Config) -> tuple[list[str], dict[str, list[str
 def _gate(config: settings.Config) -> Gate:
     token = config.server.admin_token
     return Gate(
-        [Key(key.name, key.digest, key.direct) for key in config.keys],
+        [
+            Key(
+                key.name,
+                key.digest,
+                key.direct,
+                frozenset(key.routes) if key.routes is not None else None,
+                frozenset(key.tags),
+            )
+            for key in config.keys
+        ],
         direct=config.server.direct,
         admin_digest=hashlib.sha256(token.reveal().encode()).digest() if token is not None else None,
         metrics_open=config.server.metrics == "open",

@@ -20,6 +20,10 @@ class Key(NamedTuple):
     digest: bytes
     direct: bool
     """May ask for `provider/model`."""
+    routes: frozenset[str] | None = None
+    """The routes that it may ask for; None: all."""
+    tags: frozenset[str] = frozenset()
+    """Tags of all its requests."""
 
 
 def header(headers: Headers, name: bytes) -> bytes:

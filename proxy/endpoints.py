@@ -11,18 +11,22 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+import orjson
+
 from proxy.attempt import DRAIN, GONE, Gone
-from proxy.auth import Gate, header
+from proxy.auth import Gate, Key, header
 from proxy.carry import Carry, Onlooker, carry_for
 from proxy.downstream import Asgi, Downstream, Receive, Scope, Send
 from proxy.engine import Engine, Run
 from proxy.errors import Refusal
+from proxy.explain import explained
 from proxy.failure import shutting_down
 from proxy.forms.anthropic_errors import ANTHROPIC
 from proxy.forms.messages import MessagesRequest
 from proxy.prices.tariff import plain_usd
-from proxy.router import Router
+from proxy.router import Caller, Plan, Router
 from proxy.wire.chat import ChatRequest
+from proxy.wire.controls import taken as controls_of
 from proxy.wire.render import OPENAI, Form
 from proxy.wire.request import Headers, Request
 
@@ -110,10 +114,14 @@ class Doors:
             ask = door.parse(body, client.headers)
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
-            route = front.router.find(ask.model, front.gate.may_go_direct(key))
+            plan = front.router.planned(ask, _caller(ask, key, front.gate, client.headers, run.exchange.at))
+            if plan.dry:
+                await self._dry_run(run, ask, plan, client)
+                return
             if self.onlookers:
-                carry = carry_for(self.onlookers, ask, route.name, key.name if key is not None else "", client.headers)
-            head = await run.commit(ask, front.router.plan(route, ask))
+                name = plan.route.name
+                carry = carry_for(self.onlookers, ask, name, key.name if key is not None else "", client.headers)
+            head = await run.commit(ask, plan)
             await self._answer(run, ask, head, client, carry)
         except Refusal as refusal:
             await self._refuse(run, refusal, door.form, client)
@@ -159,6 +167,16 @@ class Doors:
                 raise Gone(GONE)
             data = await run.next()
 
+    async def _dry_run(self, run: Run, ask: Request, plan: Plan, client: Downstream) -> None:
+        """What would be asked, and why; nobody is asked, and nothing is recorded."""
+        run.unrecorded = True
+        run.deadline.close()
+        body = orjson.dumps(
+            {"object": "weighbridge.plan", "model": ask.model, "route": plan.route.name, **explained(plan.decision)}
+        )
+        client.begin(200, [_JSON, (b"x-request-id", run.exchange.id.encode())], len(body))
+        await client.write(body, True)
+
     async def _refuse(self, run: Run, refusal: Refusal, form: Form, client: Downstream) -> None:
         run.refuse(refusal)
         run.deadline.close()
@@ -176,6 +194,16 @@ class Doors:
             return
         refusal = Refusal(500, "The proxy failed; its log tells why.", type="api_error", code="internal_error")
         await self._refuse(run, refusal, form, client)
+
+
+def _caller(ask: Request, key: Key | None, gate: Gate, headers: Headers, at: float) -> Caller:
+    controls = controls_of(ask, headers)
+    direct = gate.may_go_direct(key)
+    if key is None:
+        return Caller("", at, headers, controls, direct)
+    if key.tags:
+        controls = controls._replace(tags=controls.tags | key.tags)
+    return Caller(key.name, at, headers, controls, direct, key.routes)
 
 
 async def _read_body(client: Downstream, limit: int) -> bytes:

@@ -71,6 +71,7 @@ class Run:
         "deadline",
         "ended",
         "exchange",
+        "unrecorded",
         "upstream_ns",
     )
 
@@ -84,6 +85,8 @@ class Run:
         self._sending_ns = 0
         self.ended = False
         """The answer is over: `next` has nothing more."""
+        self.unrecorded = False
+        """Nothing was asked and nothing is to be remembered."""
         self.upstream_ns = 0
         """Time spent waiting for upstreams or in deliberate pauses, up to the commit point."""
 
@@ -210,7 +213,8 @@ class Run:
             won = exchange.winner.marks
             marks.headers, marks.first_byte = won.headers, won.first_byte
             marks.first_content, marks.last_content = won.first_content, won.last_content
-        self._engine.bus.publish(exchange)
+        if not self.unrecorded:
+            self._engine.bus.publish(exchange)
 
     def _minted(self) -> Minted:
         """For providers that send no id and no time; the same for every attempt."""

@@ -45,6 +45,10 @@ class Caller(NamedTuple):
     """Wall time, seconds since the epoch."""
     headers: Headers = ()
     controls: Controls = wire.NONE
+    direct: bool = True
+    """May ask for `provider/model`."""
+    routes: frozenset[str] | None = None
+    """The routes that it may ask for; None: all."""
 
 
 ANYBODY = Caller()
@@ -56,6 +60,8 @@ class Plan(NamedTuple):
     route: Route
     targets: Sequence[Target]
     decision: Decision
+    dry: bool = False
+    """The client wants to see the plan, and no more."""
 
 
 class Router:
@@ -89,6 +95,10 @@ class Router:
         """Of all routes; one that stands in two routes is there twice."""
         return [target for name, route in self._routes.items() if route.name == name for target in route.targets]
 
+    def public_to(self, routes: frozenset[str] | None) -> Sequence[str]:
+        """Those of `public` that lead to one of these routes; None: all."""
+        return [name for name in self._public if routes is None or self._routes[name].name in routes]
+
     def find(self, model: str, direct_allowed: bool) -> Route:
         """An exact route or alias wins, then `provider/model`, then the default route. Raises `Refusal` (404)."""
         route = self._routes.get(model)
@@ -106,6 +116,39 @@ class Router:
         if self._default is not None:
             return self._default
         raise self._unknown(model, bool(slash) and not direct_allowed)
+
+    def planned(self, ask: Request, caller: Caller) -> Plan:
+        """The plan for the request's `model`, and after its targets those of the request's further `models`.
+
+        Raises `Refusal` (400, 403, 404).
+        """
+        controls = caller.controls
+        if controls is wire.NONE:
+            return self.plan(self._allowed(ask.model, caller), ask, caller)
+        plans, refusals = [], []
+        for model in dict.fromkeys((ask.model, *controls.models)):
+            route = self._allowed(model, caller)
+            try:
+                plans.append(self.plan(route, ask, caller))
+            except Refusal as refusal:
+                refusals.append(refusal)
+        if not plans:
+            raise refusals[0]
+        plan = plans[0] if len(plans) == 1 else _one_after_the_other(plans)
+        return plan._replace(dry=True) if controls.dry_run else plan
+
+    def _allowed(self, model: str, caller: Caller) -> Route:
+        route = self.find(model, caller.direct)
+        if caller.routes is not None and route.name is not None and route.name not in caller.routes:
+            raise Refusal(
+                403,
+                f"This key may not ask for the model `{model[:200]}`. GET /v1/models lists what it may ask for.",
+                type="permission_error",
+                param="model",
+                code="model_not_allowed",
+                should_retry=False,
+            )
+        return route
 
     def plan(self, route: Route, ask: Request, caller: Caller = ANYBODY) -> Plan:
         """Asks the route's policy. A route of one target has only one plan, which is kept.
@@ -188,6 +231,25 @@ class Router:
 
 
 _SORTED: Mapping[str, Policy] = {sort: Ranked(sort) for sort in wire.SORTS}
+
+
+def _one_after_the_other(plans: Sequence[Plan]) -> Plan:
+    """The first plan, with the other plans' targets as further fallbacks; its route's limits hold for all."""
+    first = plans[0]
+    targets = list(first.targets)
+    passed = list(first.decision.passed_over)
+    for plan in plans[1:]:
+        targets += [target for target in plan.targets if target not in targets]
+        passed += plan.decision.passed_over
+    names = tuple([target.name for target in targets])
+    none = [None] * (len(targets) - len(first.targets))
+    decision = first.decision._replace(
+        candidates=names,
+        passed_over=tuple([(name, reason) for name, reason in dict(passed).items() if name not in names]),
+        scores=(*first.decision.scores, *none) if first.decision.scores else (),
+        propensities=(*first.decision.propensities, *[0.0 for _ in none]) if first.decision.propensities else (),
+    )
+    return Plan(first.route, targets, decision)
 
 
 def _wished(

@@ -207,11 +207,11 @@ class Key(Section):
     name: Name = Field(description="Its name in records and metrics.")
     key: KeyDigest = Field(description="The key that it sends as a bearer token.")
     direct: Flag = Field(default=False, description="Whether it may ask for provider/model without a route.")
-    routes: NotYet = Field(default=None, description="Which routes it may ask for.")
+    routes: tuple[Name, ...] | None = Field(default=None, description="Which routes it may ask for; none: all.")
     rpm: NotYet = Field(default=None, description="Requests a minute.")
     tpm: NotYet = Field(default=None, description="Tokens a minute.")
     budget: NotYet = Field(default=None, description="Money it may spend.")
-    tags: NotYet = Field(default=None, description="Tags of its requests.")
+    tags: Annotated[tuple[Name, ...], EmptyIsNone] = Field(default=(), description="Tags of all its requests.")
     capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
     shadow: Literal["allowed", "never"] = Field(
         default="allowed", description="Whether its requests may be mirrored to a candidate."

@@ -59,6 +59,7 @@ def findings(value: Any, reading: Reading) -> Iterator[Finding]:
     yield from _aliases(value)
     yield from _named_by_policies(value)
     yield from _key_names(value)
+    yield from _key_routes(value)
     yield from _same_secrets(value, reading)
     yield from _providers(value, reading)
     yield from _shadowed(value)
@@ -145,6 +146,15 @@ def _aliases(value: Any) -> Iterator[Finding]:
             elif alias in taken:
                 yield Finding(loc, f"{alias!r} is taken by {path_text(taken[alias])}")
             taken.setdefault(alias, loc)
+
+
+def _key_routes(value: Any) -> Iterator[Finding]:
+    known = list(mapping(value, "routes"))
+    for index, key in enumerate(items(value, "keys")):
+        for at, route in enumerate(items(key, "routes")):
+            if isinstance(route, str) and route not in known:
+                hint = did_you_mean(route, known) or f"routes: {', '.join(known)}"
+                yield Finding(("keys", index, "routes", at), f"there is no route {route[:80]!r}", hint)
 
 
 def _key_names(value: Any) -> Iterator[Finding]:

@@ -22,6 +22,8 @@ class Compatible(OpenAI):
     """The `openai` dialect for every server that speaks it, byte for byte or made strict."""
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
+        if ask.onward is not None and to.quirks.routes:
+            to = to._replace(force={**ask.onward, **(to.force or {})})
         if to.verbatim and not ask.translated:
             return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
         return build(ask, to)

@@ -41,8 +41,7 @@ _FILTERS = ("route", "target", "outcome", "origin", "key", "min_attempts", "fail
 
 
 class Names(Protocol):
-    @property
-    def public(self) -> Sequence[str]: ...
+    def public_to(self, routes: frozenset[str] | None) -> Sequence[str]: ...
 
 
 class State(Protocol):
@@ -107,14 +106,12 @@ class Site:
             await self._reads.aclose()
 
     async def _models(self, request: Request) -> Response:
-        self._state.gate.client(request.headers.raw)
-        listed = [self._model_object(name) for name in self._state.router.public]
+        listed = [self._model_object(name) for name in self._public(request)]
         return _json({"object": "list", "data": listed})
 
     async def _model(self, request: Request) -> Response:
-        self._state.gate.client(request.headers.raw)
         name = request.path_params["id"]
-        if name not in self._state.router.public:
+        if name not in self._public(request):
             raise Refusal(
                 404,
                 f"The model `{name[:200]}` does not exist. GET /v1/models lists what there is.",
@@ -122,6 +119,11 @@ class Site:
                 code="model_not_found",
             )
         return _json(self._model_object(name))
+
+    def _public(self, request: Request) -> Sequence[str]:
+        """The names that the caller may ask for."""
+        key = self._state.gate.client(request.headers.raw)
+        return self._state.router.public_to(key.routes if key is not None else None)
 
     def _model_object(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "weighbridge"}

@@ -35,8 +35,6 @@ class Controls(NamedTuple):
     max_input: float | None = None
     """USD per million tokens of prompt."""
     max_output: float | None = None
-    provider: Mapping[str, Any] | None = None
-    """The `provider` object as it came, for those that understand it."""
     tags: frozenset[str] = frozenset()
     unit: str = ""
     no_shadow: bool = False
@@ -67,6 +65,8 @@ def taken(ask: Request, headers: Headers) -> Controls:
 
 
 def _strip(ask: Request, listed: bool) -> None:
+    if ask.body.get("provider") is not None:
+        ask.onward = {"provider": ask.body["provider"]}
     body = {name: value for name, value in ask.body.items() if name not in _MEMBERS}
     if listed:
         body["metadata"] = {name: value for name, value in body["metadata"].items() if name != "tags"}
@@ -140,7 +140,6 @@ def _of_provider(value: Any, found: Controls) -> Controls:
         sort=sort or "",
         max_input=_price(price, "prompt"),
         max_output=_price(price, "completion"),
-        provider=value,
     )
 
 

@@ -59,7 +59,7 @@ class Writer(Protocol):
 class Request:
     """A request whose outer form has been checked. `body` is the parsed JSON and must not be changed."""
 
-    __slots__ = ("body", "model", "raw", "stream", "wants_usage")
+    __slots__ = ("body", "model", "onward", "raw", "stream", "wants_usage")
 
     operation: ClassVar[str] = ""
     """What is asked for, by a name that providers' native operations have as well."""
@@ -77,6 +77,8 @@ class Request:
         self.body = body
         self.model: str = body["model"]
         self.stream: bool = body.get("stream") is True
+        self.onward: Json | None = None
+        """What the client says to whoever routes after us (`Quirks.routes`); nobody else knows it."""
         self.wants_usage = True
         """Usage in the stream is the client's own wish; otherwise it is taken out again."""
 

@@ -240,6 +240,20 @@ MISTAKES = [
     (ROUTE % "policy: {}", "a policy needs its `kind`"),
     (ROUTE % "policy: 'json:nothing'", "'nothing' in 'json' is no policy"),
     (ROUTE % "policy: 'policies.base:Policy'", "is no frozen dataclass"),
+    (ROUTE % "policy: {kind: canary, candidate: openai/b}", "'openai/b' is no target of this route (did you mean"),
+    (
+        ROUTE % "policy: {kind: conditional, rules: [{when: {tokens: many}}]}",
+        "routes.chat.policy.rules[0].when: not a condition on a number: 'many'",
+    ),
+    (
+        ROUTE % "policy: {kind: conditional, rules: [{when: {tols: true}}]}",
+        "routes.chat.policy.rules[0].when.tols: unknown setting (did you mean 'tools'?)",
+    ),
+    (
+        ROUTE % "policy: {kind: conditional, rules: [{policy: {kind: fastest, quantil: 5%}}]}",
+        "routes.chat.policy.rules[0].policy: quantil: unknown setting",
+    ),
+    (ROUTE % "policy: {kind: fastest, quantile: 100%}", "routes.chat.policy.quantile: should be less than or equal to"),
     (ROUTE % "explore: 101%", "routes.chat.explore: a percentage lies between"),
     (ROUTE % "policy: {kind: ordered, quantile: 1}", "routes.chat.policy.quantile: unknown setting (known: kind)"),
     (ROUTE % "policy: [ordered]", "policy: should be a policy's name or a mapping (name: value), not a list"),
@@ -410,7 +424,6 @@ def test_notes() -> None:
         f"routes.chat.breaker: circuit breakers are {inactive}",
         f"routes.chat.capture: {inactive}",
         f"keys[0].rpm: {inactive}",
-        f"keys[0].tags: {inactive}",
         f"capture: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",

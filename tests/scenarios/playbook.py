@@ -297,6 +297,7 @@ def call(
     provider: Provider | None = None,
     unsupported: str = "drop",
     prices: Mapping[str, Price] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Seen:
     """One request to a route over the targets of `plays`, in their order."""
 
@@ -348,7 +349,8 @@ def call(
                 await loop.create_future()
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/chat/completions"}
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         task = loop.create_task(endpoint(scope, receive, send))
         if drain_after is not None:
             loop.call_later(drain_after, engine.drain)
@@ -356,7 +358,7 @@ def call(
         await asyncio.sleep(0)
         if not task.cancelled() and (fault := task.exception()) is not None:
             raise fault
-        (exchange,) = kept.exchanges
+        (exchange,) = kept.exchanges or [Exchange("", 0.0, 0)]
         leftover = len(asyncio.all_tasks()) - 1
         start = sent[0] if sent else {"status": 0, "headers": []}
         bodies = [message for message in sent if message["type"] == "http.response.body"]

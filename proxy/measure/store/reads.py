@@ -12,6 +12,7 @@ from typing import Any
 import aiosqlite
 import orjson
 
+from proxy.explain import explained, of_stored
 from proxy.measure.store import faults
 from proxy.measure.store.schema import MARKS
 from proxy.measure.store.writer import StoreSink
@@ -125,6 +126,9 @@ async def _whole(connection: aiosqlite.Connection, id: str) -> Json | None:
     raw = {row["attempt_no"]: row for row in tables}
     exchange["marks_ms"] = _marks(marks, marks["received_ns"])
     exchange["attempts"] = [_attempt(view, raw[view["attempt_no"]], marks["received_ns"]) for view in views]
+    if exchange["decision"] is not None:
+        decision = of_stored(exchange["policy"], exchange["propensity"], exchange["decision"])
+        exchange["explained"] = explained(decision, exchange["attempts"])
     return exchange
 
 
