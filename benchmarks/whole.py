@@ -51,18 +51,18 @@ class Socket:
 
 
 def answering(loop: asyncio.AbstractEventLoop, pieces: tuple[bytes, ...]) -> Any:
-    """In place of `Pool._open`: an upstream that answers each request with the pieces, one in each turn of the loop."""
+    """In place of `Pool._open`: an upstream that answers with the pieces, each so late that the last one is through."""
     from proxy.transport.http1 import Http1Connection
 
     async def opened(pool: Any) -> Http1Connection:
         connection = Http1Connection(pool)
 
-        def answer(request: bytes, at: int = 0) -> None:
+        def answer(request: bytes) -> None:
             loop.call_soon(piece, 0)
 
         def piece(at: int) -> None:
             if at + 1 < len(pieces):
-                loop.call_soon(piece, at + 1)
+                loop.call_soon(loop.call_soon, piece, at + 1)
             connection.data_received(pieces[at])
 
         connection.connection_made(Socket(answer))
@@ -121,7 +121,7 @@ async def run(form: str, exchanges: int, rounds: int, connections: int, folder: 
     )
     end = b"0\r\n\r\n" if stream else COMPLETION[-40:]
     clients = [
-        Client(loop, Connection(served, state, {}, direct=getattr(app, "direct", None)), request, end)
+        Client(loop, Connection(served, state, {}, direct=app.direct), request, end)
         for _ in range(connections)
     ]
     seen = []
