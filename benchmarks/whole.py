@@ -120,10 +120,7 @@ async def run(form: str, exchanges: int, rounds: int, connections: int, folder: 
         "http://127.0.0.1:8080/v1/chat/completions", chat_body("mock", stream), {"authorization": f"Bearer {_KEY}"}
     )
     end = b"0\r\n\r\n" if stream else COMPLETION[-40:]
-    clients = [
-        Client(loop, Connection(served, state, {}, direct=app.direct), request, end)
-        for _ in range(connections)
-    ]
+    clients = [Client(loop, Connection(served, state, {}, direct=app.direct), request, end) for _ in range(connections)]
     seen = []
     for _ in range(rounds):
         Client.left, Client.done = exchanges, loop.create_future()

@@ -12,12 +12,13 @@ from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import Endpoint, Minted
 from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.mould import Mould
 from proxy.providers.openai import BodyDecoder, StreamDecoder
 from proxy.providers.sound import SoundStream, is_sound_body
 from proxy.providers.strict_body import StrictBody
 from proxy.providers.strict_stream import StrictStream
 from proxy.wire.chat import ChatRequest
-from proxy.wire.chunk import Chunk, Json
+from proxy.wire.chunk import CONTENT, Chunk, Json
 from proxy.wire.sse import EventTooLarge, event_name, payload
 
 
@@ -45,7 +46,7 @@ class PassingBody(BodyDecoder):
 class PassingStream(StreamDecoder):
     """A stream of chunks."""
 
-    __slots__ = ("_minted", "_sound", "_strict", "_to")
+    __slots__ = ("_minted", "_mould", "_sound", "_strict", "_to")
 
     def __init__(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> None:
         super().__init__(ask.n)
@@ -54,18 +55,26 @@ class PassingStream(StreamDecoder):
         self._to = to
         self._minted = minted
         self._strict: StrictStream | None = None
+        self._mould: Mould | None = None
+        """Of the last event, if that was nothing but text."""
 
     def feed(self, data: bytes) -> list[Chunk]:
         chunks: list[Chunk] = []
-        takes = self._sound.takes
         try:
             for event in self._events.feed(data):
                 if self.ended:
                     break
+                if self._mould is not None and self._mould.fits(event):
+                    chunks.append(Chunk(CONTENT, event, usage_key=self._mould.usage_key))
+                    continue
+                self._mould = None
                 # The common form, one line of JSON, is read here; `_event` takes care of every other.
                 body = _plain(event) if self._strict is None and event.startswith(b"data: {") else None
-                if body is not None and takes(body):
-                    chunks.append(self._read(body, event))
+                if body is not None and self._sound.takes(body):
+                    chunk = self._read(body, event)
+                    chunks.append(chunk)
+                    if self._sound.plain and self._n == 1:
+                        self._mould = Mould.of(event, chunk.usage_key)
                 else:
                     self._event(event, chunks)
         except EventTooLarge as error:

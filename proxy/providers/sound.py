@@ -135,7 +135,7 @@ def _are_parts(details: Any, whole: int, name: str) -> bool:
 class SoundStream:
     """Asks of chunk after chunk whether it may be passed on, given those before it."""
 
-    __slots__ = ("choices", "counted", "created", "id", "model", "usage_throughout")
+    __slots__ = ("choices", "counted", "created", "id", "model", "plain", "usage_throughout")
 
     def __init__(self, usage_throughout: bool) -> None:
         self.usage_throughout = usage_throughout
@@ -146,13 +146,16 @@ class SoundStream:
         self.choices: dict[int, Spoken] = {}
         self.counted = False
         """Usage was told."""
+        self.plain = False
+        """The last chunk that was taken says some text and nothing else."""
 
     def takes(self, body: Json) -> bool:
         """The chunk is sound, and is now counted as told. One that is not leaves nothing behind."""
         choices = body.get("choices")
         if body.get("object") != "chat.completion.chunk" or type(choices) is not list:
             return False
-        if len(choices) == 1 and self._is_text(choices[0]) and body.get("usage") is None:
+        self.plain = len(choices) == 1 and self._is_text(choices[0]) and body.get("usage") is None
+        if self.plain:
             return self._goes_on(body)
         if self.id is None:
             if not choices or not _is_headed(body):

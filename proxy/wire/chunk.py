@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
+from proxy.wire.sse import payload
 from proxy.wire.usage import Usage as Usage
 from proxy.wire.usage import usage_of as usage_of
 
@@ -27,13 +30,20 @@ DONE = 5
 
 
 class Chunk:
-    """One event. `raw` is empty where the chunk was made by translation; `body` is None for comments and the end."""
+    """One event. `raw` is empty where the chunk was made by translation."""
 
-    __slots__ = ("body", "kind", "raw", "usage_key")
+    __slots__ = ("_body", "kind", "raw", "usage_key")
 
     def __init__(self, kind: int, raw: bytes, body: Json | None = None, usage_key: bool = False) -> None:
         self.kind = kind
         self.raw = raw
-        self.body = body
+        self._body = body
         self.usage_key = usage_key
         """The object has a `usage` member (null included)."""
+
+    @property
+    def body(self) -> Json | None:
+        """The object; None for comments and the end. Read only now where the decoder knew without what it says."""
+        if self._body is None and self.kind == CONTENT:
+            self._body = orjson.loads(payload(self.raw))
+        return self._body

@@ -49,15 +49,17 @@ def with_cost(chunk: Chunk, cost: Callable[[], float | None]) -> bytes:
 
 def without_usage(chunk: Chunk) -> bytes:
     """The event as it would be, had nobody asked for usage: no usage-only event, no `usage` member elsewhere."""
-    body = chunk.body
-    if chunk.kind == USAGE or body is None:
+    if chunk.kind == USAGE:
         return b""
     raw = chunk.raw
-    if body["usage"] is None and raw.count(b'"usage"') == 1:
+    if raw.count(b'"usage"') == 1:
         # OpenAI writes it last; inside a JSON string the quotes would be escaped, so this is the member itself.
         for spelling in (b',"usage":null', b', "usage": null'):
             if spelling in raw:
                 return raw.replace(spelling, b"", 1)
+    body = chunk.body
+    if body is None:
+        return b""
     return b"data: %s\n\n" % orjson.dumps({key: value for key, value in body.items() if key != "usage"})
 
 

@@ -44,6 +44,8 @@ class EventSplitter:
         if b"\r" in data:
             return self._feed_mixed(data)
         end = data.rfind(b"\n\n")
+        if end == len(data) - 2 and data.find(b"\n\n") == end >= 0:
+            return [data]
         if end < 0:
             self._keep(data)
             return []
