@@ -20,7 +20,7 @@ from proxy.providers.anthropic import Anthropic
 from proxy.providers.azure import Azure
 from proxy.providers.base import Endpoint, Provider
 from proxy.providers.bedrock import Bedrock
-from proxy.providers.catalog import CATALOG
+from proxy.providers.catalog import CATALOG, UNKNOWN_SERVER, Row
 from proxy.providers.cohere import Cohere
 from proxy.providers.compatible import Compatible
 from proxy.providers.gemini import Gemini, Vertex
@@ -160,6 +160,7 @@ def _targets(
         force=target.force or None,
         headers=tuple((name, value.reveal()) for name, value in provider.headers.items()),
         quirks=row.quirks if row is not None and row.dialect == provider.dialect else PLAIN,
+        operations=_operations(provider, row),
         region=provider.region or "",
         api_version=provider.api_version or "",
         deployment=provider.deployment or "",
@@ -186,6 +187,14 @@ def _targets(
 
 def price_of(book: Book, config: settings.Config, target: settings.Target) -> Price:
     return book.price(target.provider, target.model, name=target.label, like=config.providers[target.provider].like)
+
+
+def _operations(provider: settings.Provider, row: Row | None) -> frozenset[str] | None:
+    if provider.operations is not None:
+        return frozenset(provider.operations)
+    if row is None or row.dialect != provider.dialect:
+        return UNKNOWN_SERVER if provider.dialect == "openai" else None
+    return row.operations
 
 
 def _timeouts(seconds: settings.Timeouts) -> Timeouts:

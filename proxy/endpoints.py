@@ -22,12 +22,16 @@ from proxy.errors import Refusal
 from proxy.explain import explained
 from proxy.failure import shutting_down
 from proxy.forms.anthropic_errors import ANTHROPIC
+from proxy.forms.completions import CompletionsRequest
+from proxy.forms.media import SpeechRequest, TranscriptionsRequest
 from proxy.forms.messages import MessagesRequest
+from proxy.forms.plain import EmbeddingsRequest, ImagesRequest, ModerationsRequest, RerankRequest
+from proxy.forms.responses import ResponsesRequest
 from proxy.prices.tariff import plain_usd
 from proxy.router import Caller, Plan, Router
 from proxy.wire.chat import ChatRequest
 from proxy.wire.controls import taken as controls_of
-from proxy.wire.render import OPENAI, Form
+from proxy.wire.render import BYTES, OPENAI, Form
 from proxy.wire.request import Headers, Request
 
 log = logging.getLogger(__name__)
@@ -66,6 +70,14 @@ class Door(NamedTuple):
 DOORS: dict[str, Door] = {
     "/v1/chat/completions": Door(ChatRequest.parse, OPENAI),
     "/v1/messages": Door(MessagesRequest.parse, ANTHROPIC),
+    "/v1/responses": Door(ResponsesRequest.parse, OPENAI),
+    "/v1/completions": Door(CompletionsRequest.parse, OPENAI),
+    "/v1/embeddings": Door(EmbeddingsRequest.parse, OPENAI),
+    "/v1/moderations": Door(ModerationsRequest.parse, OPENAI),
+    "/v1/rerank": Door(RerankRequest.parse, OPENAI),
+    "/v1/images/generations": Door(ImagesRequest.parse, OPENAI),
+    "/v1/audio/speech": Door(SpeechRequest.parse, BYTES),
+    "/v1/audio/transcriptions": Door(TranscriptionsRequest.parse, BYTES),
 }
 """By path. All are asked by POST."""
 
@@ -150,7 +162,11 @@ class Doors:
                 carry.hand_over(run.exchange)
 
     async def _answer(self, run: Run, ask: Request, head: bytes, client: Downstream, carry: Carry | None) -> None:
-        if ask.stream:
+        length = None if ask.stream else len(head)
+        if ask.form is BYTES:
+            kind = dict(run.upstream_headers()).get(b"content-type", b"application/octet-stream")
+            client.begin(200, [(b"content-type", kind), *_told(run, ask.form)], length)
+        elif ask.stream:
             client.begin(200, [*_STREAM, *_told(run, ask.form)], None)
         else:
             client.begin(200, [_JSON, *_told(run, ask.form)], len(head))

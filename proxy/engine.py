@@ -143,7 +143,10 @@ class Run:
             except UpstreamError as error:
                 self.ended = True
                 self._fail(error.kind)
-                return broken_off(error, one.writer or self._form)
+                told = broken_off(error, one.writer or self._form)
+                if not told:
+                    raise Gone("the answer is cut, since its form has no words for that") from None
+                return told
             data = self._render(chunks)
             if data or self.ended:
                 return data

@@ -103,7 +103,8 @@ class Target:
         self._credential = credential
         self._speakers: dict[str, Speaker[Any]] = {CHAT: provider}
         if isinstance(provider, Natives):
-            self._speakers.update(provider.natives)
+            had = endpoint.operations
+            self._speakers.update({name: one for name, one in provider.natives.items() if had is None or name in had})
         self._heads: dict[str, tuple[Head, Head]] = {CHAT: self._both_heads(provider)}
 
     def with_endpoint(self, endpoint: Endpoint) -> Target:

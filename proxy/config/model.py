@@ -43,6 +43,7 @@ from proxy.config.policy import SECTIONS, AnyPolicy, Policy
 from proxy.config.section import Section
 from proxy.config.shadow import Shadow
 from proxy.config.values import KeyDigest, Secret
+from proxy.providers.catalog import Operation
 
 __all__ = ["Config", "Policy", "Section"]
 
@@ -78,6 +79,9 @@ class Provider(Section):
     headers: Headers = Field(default_factory=dict, description="Headers added to each request.")
     usage_in_stream: Flag = Field(default=True, description="Whether it may be asked for usage in a stream.")
     verbatim: Flag = Field(default=True, description="Whether answers in OpenAI's form are passed on byte for byte.")
+    operations: tuple[Operation, ...] | None = Field(
+        default=None, description="What it has beside chat; from its catalog row where it is known."
+    )
     region: Place | None = Field(default=None, description="Where at AWS the models run (bedrock).")
     project: Place | None = Field(default=None, description="The project at Google Cloud (vertex).")
     location: Place | None = Field(

@@ -2,232 +2,157 @@
 
 Wire facts from Anthropic's API reference (streaming messages) and the types of its SDK: blocks come one after the
 other, each with its number; usage at the end is cumulative and overwrites what the start said; `message_stop` tells
-that the answer is whole. Both forms are made by the same steps, so that a stream put together equals the whole answer.
+that the answer is whole.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 import orjson
 
 from proxy.forms.anthropic_errors import ANTHROPIC
 from proxy.forms.carried import packed
-from proxy.forms.delta import Call, calls_in, extras_in, text_in
-from proxy.wire.chunk import DONE, Chunk, Json, Usage, usage_of
+from proxy.forms.delta import Call, text_in
+from proxy.forms.in_order import InOrder
+from proxy.wire.chunk import Json, Usage
 
 _NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _STOPS = {"length": "max_tokens", "content_filter": "refusal"}
 _CLAUDE = "anthropic-claude"
 
 
-class MessagesWriter:
+class MessagesWriter(InOrder):
     """Writes one answer. `id`: unique to the exchange."""
 
     def __init__(self, id: str) -> None:
+        super().__init__()
         self._id = f"msg_{id.partition('-')[2] or id}"
-        self._model = ""
-        self._usage = Usage(0, 0, 0, 0, 0)
-        self._finish: str | None = None
-        self._begun = False
-        self._out: list[bytes] = []
         self._content: list[Json] = []
-        """The blocks so far; text, thinking and input as lists of pieces under `_`."""
-        self._open = False
-        """The last block is not ended yet."""
+        """The blocks so far."""
+        self._pieces: list[str] = []
+        """What fills the open block."""
+        self._opened = False
         self._details: list[Json] = []
         """Entries of `reasoning_details` that belong to the open block of thinking."""
-        self._calls: dict[int, Call] = {}
-        """By the upstream's numbers."""
-        self._writing: int | None = None
-        """The call whose block is open."""
-        self._waiting: list[int] = []
 
-    def stream(self, chunks: Sequence[Chunk]) -> bytes:
-        for chunk in chunks:
-            if chunk.body is not None:
-                self._read(chunk.body, "delta")
-            if chunk.kind == DONE:
-                self._end()
-        out, self._out = self._out, []
-        return b"".join(out)
-
-    def whole(self, chunk: Chunk) -> bytes:
-        assert chunk.body is not None  # noqa: S101  (an answer that is not streamed is an object)
-        self._read(chunk.body, "message")
-        self._end()
-        content = []
-        for block in self._content:
-            text = "".join(block.pop("_", ()))
-            kind = block["type"]
-            if kind == "tool_use":
-                block["input"] = _input(text)
-            elif kind in ("text", "thinking"):
-                block[kind] = text
-            content.append(block)
-        whole = self._message(content)
-        return orjson.dumps({**whole, "stop_reason": self._stop(), "usage": _usage(self._usage)})
+    def answer(self) -> Json:
+        whole = self._message(self._content)
+        return {**whole, "stop_reason": self._stop(), "usage": _usage(self.usage)}
 
     def broken(self, message: str, *, type: str, code: str) -> bytes:
         return ANTHROPIC.broken(message, type=type, code=code)
 
-    # What comes in.
+    def begin(self) -> None:
+        self.event("message_start", message={**self._message([]), "usage": {"input_tokens": 0, "output_tokens": 0}})
 
-    def _read(self, body: Json, member: str) -> None:
-        if not self._begun:
-            self._begun = True
-            model = body.get("model")
-            self._model = model if type(model) is str else ""
-            start = {**self._message([]), "usage": {"input_tokens": 0, "output_tokens": 0}}
-            self._event("message_start", message=start)
-        usage = body.get("usage")
-        if type(usage) is dict:
-            self._usage = usage_of(usage)
-        for choice in body.get("choices") or ():
-            if choice.get("index", 0) != 0:
-                continue
-            told = choice.get(member)
-            if type(told) is dict:
-                self._delta(told)
-            reason = choice.get("finish_reason")
-            if type(reason) is str and reason:
-                self._finish = reason
+    def text(self, text: str) -> None:
+        self._fill("text", text, "text_delta")
 
-    def _delta(self, told: Json) -> None:
-        extras = extras_in(told)
-        thought = text_in(told.get("reasoning_content") or told.get("reasoning"))
-        if thought:
-            self._piece("thinking", thought, "thinking_delta")
-        details = extras.pop("reasoning_details", None)
-        if type(details) is list:
-            self._signed([one for one in details if type(one) is dict])
-        for text in (text_in(told.get("content")), text_in(told.get("refusal"))):
-            if text:
-                self._piece("text", text, "text_delta")
-        self._cite(told.get("annotations"))
-        for call in calls_in(told):
-            self._call(call)
-        if extras:
-            self._carry(packed(message=extras))
+    def refusal(self, text: str) -> None:
+        self.text(text)
 
-    def _signed(self, details: list[Json]) -> None:
+    def thought(self, text: str) -> None:
+        self._fill("thinking", text, "thinking_delta")
+
+    def signed(self, details: list[Json]) -> None:
         """Signatures belong to the thinking that is open; those that come later get a block of their own."""
-        # Text without a signature is told by the thinking itself.
-        kept = [one for one in details if one.get("signature") or one.get("data") or one.get("summary")]
-        if self._open and self._content[-1]["type"] == "thinking":
-            self._details += kept
-            if kept:
-                self._close()
-        elif len(kept) == 1 and kept[0].get("type") == "reasoning.encrypted" and _claudes(kept[0]):
-            self._carry(str(kept[0]["data"]))
-        elif kept:
-            self._carry(packed(details=kept))
+        if self._opened and self._content[-1]["type"] == "thinking":
+            self._details += details
+            self.close()
+        elif len(details) == 1 and details[0].get("type") == "reasoning.encrypted" and _claudes(details[0]):
+            self._carry(str(details[0]["data"]))
+        else:
+            self._carry(packed(details=details))
 
-    def _cite(self, annotations: Any) -> None:
-        if type(annotations) is not list or not (self._open and self._content[-1]["type"] == "text"):
+    def cited(self, citation: Json) -> None:
+        if not self._opened or self._content[-1]["type"] != "text":
             return
-        for one in annotations:
-            cited = one.get("url_citation") if type(one) is dict else None
-            if type(cited) is dict and type(cited.get("url")) is str:
-                told = {
-                    "type": "web_search_result_location",
-                    "cited_text": text_in(cited.get("cited_text")),
-                    "encrypted_index": "",
-                    "title": cited.get("title") if type(cited.get("title")) is str else None,
-                    "url": cited["url"],
-                }
-                self._content[-1].setdefault("citations", []).append(told)
-                self._delta_event({"type": "citations_delta", "citation": told})
+        title = citation.get("title")
+        told = {
+            "type": "web_search_result_location",
+            "cited_text": text_in(citation.get("cited_text")),
+            "encrypted_index": "",
+            "title": title if type(title) is str else None,
+            "url": citation["url"],
+        }
+        self._content[-1].setdefault("citations", []).append(told)
+        self._delta({"type": "citations_delta", "citation": told})
 
-    def _call(self, piece: Call) -> None:
-        """A call is written as it comes; another one waits until the open one is whole, or for the end."""
-        known = self._calls.get(piece.number)
-        if known is None:
-            known = self._calls[piece.number] = piece
-            if self._writing is None or _is_whole(self._calls[self._writing].arguments):
-                self._begin_call(piece.number)
-            else:
-                self._waiting.append(piece.number)
-            return
-        known.arguments += piece.arguments
-        if self._writing == piece.number and piece.arguments:
-            self._delta_event({"type": "input_json_delta", "partial_json": piece.arguments})
-
-    # What goes out.
-
-    def _begin_call(self, number: int) -> None:
-        call = self._calls[number]
-        self._close()
+    def call(self, call: Call) -> None:
         id = _NOT_IN_ID.sub("_", call.id)
         if call.extra:
             self._carry(packed(calls={id: call.extra}))
         self._start({"type": "tool_use", "id": id, "name": call.name, "input": {}})
-        self._writing = number
         if call.arguments:
-            self._delta_event({"type": "input_json_delta", "partial_json": call.arguments})
+            self.arguments(call.arguments)
 
-    def _piece(self, kind: str, text: str, delta: str) -> None:
-        if not self._open or self._content[-1]["type"] != kind:
-            self._close()
-            self._start({"type": kind, kind: "", **({"signature": ""} if kind == "thinking" else {})})
-        self._content[-1]["_"].append(text)
-        self._delta_event({"type": delta, kind: text})
+    def arguments(self, piece: str) -> None:
+        self._pieces.append(piece)
+        self._delta({"type": "input_json_delta", "partial_json": piece})
 
-    def _carry(self, data: str) -> None:
-        self._close()
-        self._start({"type": "redacted_thinking", "data": data})
-        self._close()
+    def extras(self, members: Json) -> None:
+        self.close()
+        self._carry(packed(message=members))
 
-    def _start(self, block: Json) -> None:
-        self._event("content_block_start", index=len(self._content), content_block=block)
-        self._content.append({**block, "_": []})
-        self._open = True
-
-    def _close(self) -> None:
-        """Ends the open block, if one is."""
-        if not self._open:
+    def close(self) -> None:
+        if not self._opened:
             return
-        block = self._content[-1]
-        if block["type"] == "thinking":
+        block, text = self._content[-1], "".join(self._pieces)
+        kind = block["type"]
+        if kind == "tool_use":
+            block["input"] = _input(text)
+        elif kind in ("text", "thinking"):
+            block[kind] = text
+        if kind == "thinking":
             block["signature"] = _signature(self._details)
             self._details = []
-            self._delta_event({"type": "signature_delta", "signature": block["signature"]})
-        elif self._writing is not None:
-            block["_"] = [self._calls[self._writing].arguments]
-        self._writing = None
-        self._open = False
-        self._event("content_block_stop", index=len(self._content) - 1)
+            self._delta({"type": "signature_delta", "signature": block["signature"]})
+        self._pieces = []
+        self.writing = None
+        self._opened = False
+        self.event("content_block_stop", index=len(self._content) - 1)
 
-    def _end(self) -> None:
-        for number in self._waiting:
-            self._begin_call(number)
-        self._close()
+    def end(self) -> None:
         stop = {"stop_reason": self._stop(), "stop_sequence": None}
-        self._event("message_delta", delta=stop, usage=_usage(self._usage))
-        self._event("message_stop")
+        self.event("message_delta", delta=stop, usage=_usage(self.usage))
+        self.event("message_stop")
+
+    def _fill(self, kind: str, text: str, delta: str) -> None:
+        if not self._opened or self._content[-1]["type"] != kind:
+            self.close()
+            self._start({"type": kind, kind: "", **({"signature": ""} if kind == "thinking" else {})})
+        self._pieces.append(text)
+        self._delta({"type": delta, kind: text})
+
+    def _carry(self, data: str) -> None:
+        writing = self.writing
+        self.close()
+        self._start({"type": "redacted_thinking", "data": data})
+        self.close()
+        self.writing = writing
+
+    def _start(self, block: Json) -> None:
+        self.event("content_block_start", index=len(self._content), content_block=block)
+        self._content.append(dict(block))
+        self._opened = True
+
+    def _delta(self, delta: Json) -> None:
+        self.event("content_block_delta", index=len(self._content) - 1, delta=delta)
 
     def _stop(self) -> str:
-        reason = self._finish or "stop"
-        return _STOPS.get(reason) or ("tool_use" if self._calls else "end_turn")
+        return _STOPS.get(self.finish or "stop") or ("tool_use" if self.calls else "end_turn")
 
     def _message(self, content: list[Json]) -> Json:
         return {
             "id": self._id,
             "type": "message",
             "role": "assistant",
-            "model": self._model,
+            "model": self.model,
             "content": content,
             "stop_reason": None,
             "stop_sequence": None,
         }
-
-    def _delta_event(self, delta: Json) -> None:
-        self._event("content_block_delta", index=len(self._content) - 1, delta=delta)
-
-    def _event(self, type: str, **members: Any) -> None:
-        self._out.append(b"event: %b\ndata: %b\n\n" % (type.encode(), orjson.dumps({"type": type, **members})))
 
 
 def _signature(details: list[Json]) -> str:
@@ -243,14 +168,6 @@ _TOLD = {"text", "index"}
 
 def _claudes(entry: Json) -> bool:
     return str(entry.get("format") or "").startswith(_CLAUDE)
-
-
-def _is_whole(arguments: str) -> bool:
-    try:
-        orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def _input(arguments: str) -> Json:

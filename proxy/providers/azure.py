@@ -9,10 +9,13 @@ holds only the filter's results of the prompt and has an empty id; a filtered ch
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from urllib.parse import quote
 
-from proxy.providers.base import Built, Endpoint, Headers
+from proxy.providers.base import Built, Endpoint, Headers, Speaker
 from proxy.providers.compatible import Compatible
+from proxy.providers.openai_operations import NATIVES, Elsewhere
 from proxy.wire.chat import ChatRequest
 
 DEPLOYMENTS_VERSION = "2024-10-21"
@@ -21,8 +24,31 @@ MODELS_VERSION = "2024-05-01-preview"
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
+def _path(to: Endpoint, what: str) -> str:
+    version, base = to.api_version, to.base_url
+    if "/deployments/" in base:
+        return f"{what}?api-version={quote(version or DEPLOYMENTS_VERSION)}"
+    if base.endswith("/models"):
+        return f"{what}?api-version={quote(version or MODELS_VERSION)}"
+    under = "" if base.endswith("/openai") else "/openai"
+    if _DATED.match(version) and not base.endswith("/v1"):
+        if what == "/responses":
+            return f"{under}{what}?api-version={quote(version)}"
+        name = quote(to.deployment or to.model, safe="")
+        return f"{under}/deployments/{name}{what}?api-version={quote(version)}"
+    query = f"?api-version={quote(version)}" if version else ""
+    return f"{'' if base.endswith('/v1') else f'{under}/v1'}{what}{query}"
+
+
+def _deployed(to: Endpoint) -> Endpoint:
+    return to._replace(model=to.deployment) if to.deployment else to
+
+
 class Azure(Compatible):
     dialect = "azure"
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = {
+        name: Elsewhere(speaker, _path, _deployed) for name, speaker in NATIVES.items()
+    }
 
     def headers(self, to: Endpoint, credential: str | None, stream: bool) -> Headers:
         """The key in `api-key`; a token of Entra ID, which is a JSON web token, as a bearer."""
@@ -31,17 +57,7 @@ class Azure(Compatible):
         return [*super().headers(to, None, stream), (b"api-key", credential.encode())]
 
     def path(self, to: Endpoint, stream: bool) -> str:
-        version, base = to.api_version, to.base_url
-        if "/deployments/" in base:
-            return f"/chat/completions?api-version={quote(version or DEPLOYMENTS_VERSION)}"
-        if base.endswith("/models"):
-            return f"/chat/completions?api-version={quote(version or MODELS_VERSION)}"
-        under = "" if base.endswith("/openai") else "/openai"
-        if _DATED.match(version) and not base.endswith("/v1"):
-            name = quote(to.deployment or to.model, safe="")
-            return f"{under}/deployments/{name}/chat/completions?api-version={quote(version)}"
-        query = f"?api-version={quote(version)}" if version else ""
-        return f"{'' if base.endswith('/v1') else f'{under}/v1'}/chat/completions{query}"
+        return _path(to, "/chat/completions")
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
-        return super().build(ask, to._replace(model=to.deployment) if to.deployment else to)
+        return super().build(ask, _deployed(to))

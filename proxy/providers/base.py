@@ -46,6 +46,8 @@ class Endpoint(NamedTuple):
     """Of the `azure` dialect's addresses."""
     deployment: str = ""
     """The name under which the model runs, if it is not the model's (azure)."""
+    operations: frozenset[str] | None = None
+    """What it has beside chat, of what its dialect can be asked for; None: all of it."""
     quirks: Quirks = PLAIN
     """In what the provider differs, where its answers are not passed on byte for byte."""
 

@@ -100,6 +100,9 @@ class Answer:
         call = self._calls.get(at)
         if call is not None and not self.scribe.arguments_so_far(call):
             self.scribe.arguments(call, "{}")
+        thought = self._thinking.pop(at, None)
+        if thought is not None:
+            self.scribe.append("reasoning_details", [thought])
 
     def block(self, at: int, block: Json) -> None:
         """A whole block of an answer that is not streamed."""

@@ -7,11 +7,15 @@ Where the endpoint says so, answers are passed on byte for byte as long as they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from proxy.errors import UpstreamError
-from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.compatible_errors import compatible_error
 from proxy.providers.compatible_request import build
 from proxy.providers.openai import OpenAI
+from proxy.providers.openai_operations import NATIVES
 from proxy.providers.passing import PassingBody, PassingStream
 from proxy.providers.strict_body import StrictBody
 from proxy.providers.strict_stream import StrictStream
@@ -20,6 +24,8 @@ from proxy.wire.chat import ChatRequest
 
 class Compatible(OpenAI):
     """The `openai` dialect for every server that speaks it, byte for byte or made strict."""
+
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = NATIVES
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         if ask.onward is not None and to.quirks.routes:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from proxy.errors import Refusal
-from proxy.providers.base import Built, Endpoint
+from proxy.providers.base import Built, Endpoint, Speaker
 from proxy.providers.compatible import Compatible
 from proxy.providers.compatible_request import adapted, built
+from proxy.providers.openai_operations import NATIVES
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
 
@@ -26,6 +28,9 @@ _THINKS = re.compile("magistral")
 
 class Mistral(Compatible):
     dialect = "mistral"
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = {
+        name: NATIVES[name] for name in ("embeddings", "moderations", "transcriptions")
+    }
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         body, dropped = adapted(ask, to)

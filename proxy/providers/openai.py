@@ -160,7 +160,10 @@ class StreamDecoder:
             index = choice.get("index")
             self._seen.add(index if type(index) is int else 0)
             delta = choice.get("delta")
-            if type(delta) is dict and (delta.get("content") or _has_content(delta)):
+            if type(delta) is dict:
+                if delta.get("content") or _has_content(delta):
+                    kind = CONTENT
+            elif choice.get("text"):  # of a completion that is no chat
                 kind = CONTENT
             reason = choice.get("finish_reason")
             if reason is not None and self._ends(reason, index) and kind == META:

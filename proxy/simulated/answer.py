@@ -65,6 +65,12 @@ class Wanted:
     """Usage is asked for in a stream."""
     legacy: bool = False
     """A completion of a prompt, not of a chat."""
+    form: str = ""
+    """Of the answer, where the dialect has several: `responses`, `embeddings`."""
+    vectors: tuple[int, int] = (0, 0)
+    """How many embeddings, and of how many dimensions."""
+    base64: bool = False
+    """Embeddings as base64 of little-endian float32."""
     thinks: bool = False
     """Thoughts are wanted ahead of the answer."""
 

@@ -12,15 +12,23 @@ from typing import Any
 
 import orjson
 
+from proxy.simulated import openai_responses as responses
 from proxy.simulated.answer import Answer, Call, Choice, Complaint, Wanted
 from proxy.simulated.dialect import Request, Rules
+from proxy.simulated.embeddings import in_base64, read_embeddings, vectors
 from proxy.simulated.openai_ask import check_key, read_chat, read_completion
+from proxy.simulated.openai_responses import read_responses
 from proxy.simulated.reply import Framing, Part, Reply, Tag
 
 Json = dict[str, Any]
 
 _CHAT = "/v1/chat/completions"
-_COMPLETIONS = "/v1/completions"
+_READERS = {
+    _CHAT: read_chat,
+    "/v1/completions": read_completion,
+    "/v1/responses": read_responses,
+    "/v1/embeddings": read_embeddings,
+}
 _TOKEN_LIMIT = 2_000_000
 
 
@@ -29,7 +37,7 @@ class OpenAI:
     prefix = "/v1"
 
     def answers(self, method: str, path: str) -> bool:
-        return method == "POST" and path in (_CHAT, _COMPLETIONS)
+        return method == "POST" and path in _READERS
 
     def other(self, request: Request, rules: Rules) -> Reply:
         check_key(request.headers, rules)
@@ -45,9 +53,14 @@ class OpenAI:
 
     def read(self, request: Request, rules: Rules) -> Wanted:
         check_key(request.headers, rules)
-        return (read_chat if request.path == _CHAT else read_completion)(request.json, rules)
+        return _READERS[request.path](request.json, rules)
 
     def whole(self, wanted: Wanted, answer: Answer) -> Reply:
+        body = _OTHER_FORMS[wanted.form](wanted, answer) if wanted.form else self._completion(wanted, answer)
+        headers = [("content-type", "application/json"), *_headers(answer)]
+        return Reply(200, headers, [Part(orjson.dumps(body))], wait=answer.wait)
+
+    def _completion(self, wanted: Wanted, answer: Answer) -> Json:
         body = {
             "id": _id(wanted, answer),
             "object": "text_completion" if wanted.legacy else "chat.completion",
@@ -60,15 +73,17 @@ class OpenAI:
         }
         if not answer.with_usage:
             del body["usage"]
-        headers = [("content-type", "application/json"), *_headers(answer)]
-        return Reply(200, headers, [Part(orjson.dumps(body))], wait=answer.wait)
+        return body
 
     def stream(self, wanted: Wanted, answer: Answer) -> Reply:
+        headers = [("content-type", "text/event-stream; charset=utf-8"), *_headers(answer)]
+        if wanted.form == "responses":
+            parts = [Part(_named(event), tag) for event, tag in responses.events(wanted, answer)]
+            return Reply(200, headers, parts, stream=True, wait=answer.wait, framing=Framing.CHUNKED)
         parts = [Part(_event(_chunk(wanted, answer, choices)), tag) for choices, tag in _stream(wanted, answer)]
         if wanted.usage and answer.with_usage:
             parts.append(Part(_event({**_chunk(wanted, answer, []), "usage": _usage(answer)}), Tag.USAGE))
         parts.append(Part(b"data: [DONE]\n\n", Tag.DONE))
-        headers = [("content-type", "text/event-stream; charset=utf-8"), *_headers(answer)]
         return Reply(200, headers, parts, stream=True, wait=answer.wait, framing=Framing.CHUNKED)
 
     def error(self, complaint: Complaint) -> bytes:
@@ -78,7 +93,26 @@ class OpenAI:
         return _event(_error(complaint))
 
     def content_event(self, wanted: Wanted, answer: Answer, text: str) -> bytes:
+        if wanted.form == "responses":
+            return _named(responses.content_event(wanted, answer, text))
         return _event(_chunk(wanted, answer, [_delta(wanted, 0, text)]))
+
+
+def _named(event: Json) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
+
+
+def _embeddings(wanted: Wanted, answer: Answer) -> Json:
+    usage = {"prompt_tokens": wanted.prompt_tokens, "total_tokens": wanted.prompt_tokens}
+    told = vectors(wanted)
+    data: list[Json] = [
+        {"object": "embedding", "index": at, "embedding": in_base64(one) if wanted.base64 else one}
+        for at, one in enumerate(told)
+    ]
+    return {"object": "list", "data": data, "model": answer.model, "usage": usage}
+
+
+_OTHER_FORMS = {"responses": responses.whole, "embeddings": _embeddings}
 
 
 def _json(body: Json) -> Reply:

@@ -167,6 +167,43 @@ COMPLETION = _SHARED | {
     "suffix": of_type(str),
 }  # fmt: skip
 
+RESPONSES: dict[str, Callable[[str, object], None]] = {
+    "model": of_type(str),
+    "input": _free,
+    "instructions": of_type(str),
+    "stream": of_type(bool),
+    "stream_options": of_type(dict),
+    "store": of_type(bool),
+    "background": _not_simulated,
+    "include": of_type(list),
+    "max_output_tokens": _integer(16),
+    "max_tool_calls": _integer(1),
+    "metadata": _metadata,
+    "parallel_tool_calls": of_type(bool),
+    "previous_response_id": of_type(str),
+    "conversation": _free,
+    "prompt": _not_simulated,
+    "prompt_cache_key": of_type(str),
+    "reasoning": of_type(dict),
+    "safety_identifier": of_type(str),
+    "service_tier": one_of("auto", "default", "flex", "scale", "priority", "fast"),
+    "temperature": _number(0, 2),
+    "text": of_type(dict),
+    "tool_choice": _free,
+    "tools": of_type(list),
+    "top_logprobs": _integer(0, 20),
+    "top_p": _number(0, 1),
+    "truncation": one_of("auto", "disabled"),
+    "user": of_type(str),
+}
+EMBEDDINGS: dict[str, Callable[[str, object], None]] = {
+    "model": of_type(str),
+    "input": _free,
+    "dimensions": _integer(1, 4096),
+    "encoding_format": one_of("float", "base64"),
+    "user": of_type(str),
+}
+
 
 def checked(body: object, fields: dict[str, Callable[[str, object], None]], rules: Rules) -> Json:
     """The request without its nulls, each known field checked."""

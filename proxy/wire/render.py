@@ -91,4 +91,12 @@ class OpenAIForm:
         return error_event(message, type=type, code=code)
 
 
+class BytesForm(OpenAIForm):
+    """Of answers that are sound or text, in which nothing can be told: a broken one is cut."""
+
+    def broken(self, message: str, *, type: str, code: str) -> bytes:
+        return b""
+
+
 OPENAI = OpenAIForm()
+BYTES = BytesForm()

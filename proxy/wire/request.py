@@ -69,6 +69,8 @@ class Request:
     """Fields that count as one: each name with the others that mean the same."""
     headers: Headers = ()
     """Those of the client's that a target which speaks this form must see."""
+    wants_events = False
+    """Of an answer that need not be events: they are asked for."""
     translates: ClassVar[bool] = False
     """`as_chat` is worth a try."""
 

@@ -205,7 +205,7 @@ def test_junk_in_every_field(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/embeddings"), ("GET", "/")]
+    ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/moderations"), ("GET", "/")]
 )
 def test_unknown_paths(method: str, path: str) -> None:
     async def scenario(simulated: Simulated) -> None:

@@ -1,0 +1,122 @@
+"""Answers that pass through unread but for their end: sound, text, pictures as events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+
+from policies.verdict import Kind
+from proxy.errors import UpstreamError
+from proxy.providers.base import ANSWER_LIMIT
+from proxy.providers.errors import error_in, told_in_answer
+from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Json, Usage
+from proxy.wire.sse import EventSplitter, EventTooLarge, payload
+
+ReadUsage = Callable[[Json], Usage | None]
+
+_ENDS = (".completed", ".done")
+"""How the type of a last event ends: `image_generation.completed`, `transcript.text.done`, `speech.audio.done`."""
+
+
+class _Facts:
+    __slots__ = ("ended", "finish_reason", "model", "pending", "usage")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.model: str | None = None
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.pending: list[Chunk] = []
+
+
+class PassedBytes(_Facts):
+    """Bytes as they came; `stream`: at once, else gathered. Whole if the transport says that they are."""
+
+    __slots__ = ("_parts", "_read_usage", "_size", "_stream")
+
+    def __init__(self, stream: bool, read_usage: ReadUsage) -> None:
+        super().__init__()
+        self._stream = stream
+        self._read_usage = read_usage
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        self._size += len(data)
+        if self._stream:
+            return [Chunk(CONTENT, data)]
+        self._parts.append(data)
+        if self._size > ANSWER_LIMIT:
+            raise UpstreamError(Kind.MALFORMED, "decoder", f"an answer of more than {ANSWER_LIMIT} bytes", status=200)
+        return []
+
+    def close(self, cut: bool = False) -> list[Chunk]:
+        if cut:
+            raise UpstreamError(Kind.TRUNCATED, "decoder", "the answer was cut", status=200)
+        if not self._size:
+            raise UpstreamError(Kind.MALFORMED, "decoder", "an empty answer", status=200)
+        self.ended = True
+        if self._stream:
+            return [Chunk(DONE, b"")]
+        raw = b"".join(self._parts)
+        if raw.startswith(b"{"):
+            try:
+                body = orjson.loads(raw)
+            except orjson.JSONDecodeError as error:
+                raise UpstreamError(
+                    Kind.MALFORMED, "decoder", f"the answer is not JSON: {error}", status=200
+                ) from error
+            if body.get("error"):
+                raise told_in_answer(error_in(raw), "an error with a success status")
+            self.usage = self._read_usage(body)
+        return [Chunk(CONTENT, raw)]
+
+
+class PassedEvents(_Facts):
+    """Events as they came. Whole only if the last one says so."""
+
+    __slots__ = ("_events", "_read_usage")
+
+    def __init__(self, read_usage: ReadUsage) -> None:
+        super().__init__()
+        self._events = EventSplitter()
+        self._read_usage = read_usage
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        try:
+            for event in self._events.feed(data):
+                if not self.ended:
+                    self._event(event, chunks)
+        except EventTooLarge as error:
+            self.pending = chunks
+            raise UpstreamError(Kind.MALFORMED, "decoder", str(error), status=200) from error
+        except UpstreamError:
+            self.pending = chunks
+            raise
+        return chunks
+
+    def close(self, cut: bool = False) -> list[Chunk]:
+        if not self.ended:
+            raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without its last event", status=200)
+        return []
+
+    def _event(self, event: bytes, chunks: list[Chunk]) -> None:
+        data = payload(event)
+        if not data or data.strip() == b"[DONE]":
+            chunks.append(Chunk(COMMENT, event))
+            return
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not JSON: {error}", status=200) from error
+        if type(body) is not dict or body.get("error") or body.get("type") == "error":
+            raise told_in_answer(error_in(data), "an error inside the stream")
+        if str(body.get("type")).endswith(_ENDS):
+            self.usage = self._read_usage(body)
+            self.ended = True
+            chunks.append(Chunk(FINISH, event, body))
+            chunks.append(Chunk(DONE, b""))
+        else:
+            chunks.append(Chunk(CONTENT, event, body))
