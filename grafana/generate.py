@@ -39,7 +39,7 @@ BUDGET = (
 ESTIMATE = " Estimated from buckets: within one bucket (26 %), typically 3 %."
 
 
-def quantile(q: float, metric: str, by: str = "target", labels: str = H) -> str:
+def quantile(q: float, metric: str, by: str = "target", labels: str = f'{H},target!="none"') -> str:
     grouped = f"le, {by}" if by else "le"
     chosen = f"{{{labels}}}" if labels else ""
     return f"histogram_quantile({q}, sum by ({grouped}) (rate(weighbridge_{metric}_bucket{chosen}[$__rate_interval])))"
@@ -147,7 +147,13 @@ def table(title: str, about: str, width: int, columns: Sequence[tuple[str, str, 
         fieldConfig={
             "defaults": {"unit": "short", "custom": {"align": "auto", "filterable": False}},
             "overrides": [
-                {"matcher": {"id": "byName", "options": name}, "properties": [{"id": "unit", "value": unit}]}
+                {
+                    "matcher": {"id": "byName", "options": name},
+                    "properties": [
+                        {"id": "unit", "value": unit},
+                        *([{"id": "decimals", "value": 0}] if unit == "locale" else []),
+                    ],
+                }
                 for name, unit, _ in columns
             ],
         },
@@ -239,16 +245,17 @@ def overview() -> list[Json]:
               target("sum(rate(weighbridge_records_dropped_total[$__rate_interval]))", "lost"),
               overrides=[fixed("lost", "red"), fixed("written", "blue")]),
         table("Targets", "Over the time shown. Quantiles are estimated from buckets.", 24, [
-            ("Requests", "short", f"sum by (target) (increase(weighbridge_requests_total{{{C}}}[$__range]))"),
-            ("Attempts", "short", f"sum by (target) (increase(weighbridge_attempts_total{{{C}}}[$__range]))"),
+            ("Requests", "locale",
+             f'sum by (target) (increase(weighbridge_requests_total{{{C},target!="none"}}[$__range]))'),
+            ("Attempts", "locale", f"sum by (target) (increase(weighbridge_attempts_total{{{C}}}[$__range]))"),
             ("Attempts failed", "percentunit",
              f'sum by (target) (increase(weighbridge_attempts_total{{route=~"$route",{FAILED}}}[$__range]))'
              f" / sum by (target) (increase(weighbridge_attempts_total{{{C},{OWN}}}[$__range]))"),
             ("TTFT p95", "s", "histogram_quantile(0.95, sum by (le, target)"
              f" (increase(weighbridge_time_to_first_token_seconds_bucket{{{H}}}[$__range])))"),
             ("E2E p95", "s", "histogram_quantile(0.95, sum by (le, target)"
-             f" (increase(weighbridge_request_duration_seconds_bucket{{{H}}}[$__range])))"),
-            ("Tokens", "short", f"sum by (target) (increase(weighbridge_tokens_total{{{H}}}[$__range]))"),
+             f' (increase(weighbridge_request_duration_seconds_bucket{{{H},target!="none"}}[$__range])))'),
+            ("Tokens", "locale", f"sum by (target) (increase(weighbridge_tokens_total{{{H}}}[$__range]))"),
         ], ["target"]),
     ]  # fmt: skip
 
@@ -259,10 +266,9 @@ def detail() -> list[Json]:
         lines("Attempts by outcome", "Tries at the chosen targets, by how they ended.", "cps",
               target(rate("attempts_total", "outcome"), "{{outcome}}"), stack="normal",
               overrides=[fixed("ok", "green")]),
-        lines("Failures by kind", "Attempts that failed, by target and kind.", "cps",
-              target(rate("attempts_total", "target, error_kind", f'{C},error_kind!="none"') + " > 0 or "
-                     + rate("attempts_total", "target, error_kind", f'{C},error_kind="server_error"'),
-                     "{{target}} {{error_kind}}"), stack="normal"),
+        lines("Failures by kind", "Attempts that failed, by kind. Choose a target above for its own.", "cps",
+              target(rate("attempts_total", "error_kind", f'{C},error_kind!="none"'), "{{error_kind}}"),
+              stack="normal"),
         lines("Attempts failed", "Share of each target's attempts that failed by no fault of the client.",
               "percentunit", target(
                   f'sum by (target) (rate(weighbridge_attempts_total{{route=~"$route",{FAILED}}}[$__rate_interval]))'
@@ -275,7 +281,7 @@ def detail() -> list[Json]:
         heatmap("Attempts, all", "From an attempt's begin to the end of the upstream's part.",
                 "attempt_duration_seconds"),
         lines("Streams cut", "Streams that ended early after their first content, by whose doing.", "cps",
-              target(rate("stream_aborts_total", "target, by", H), "{{target}}, by {{by}}")),
+              target(rate("stream_aborts_total", "by", H), "by the {{by}}")),
         lines("Retries", "Further tries at the same target, by the outcome of the attempt that failed.", "cps",
               target(rate("retries_total", "target, reason", H), "{{target}} ({{reason}})")),
         lines("Tokens by target", "Tokens that providers reported, all attempts and classes together.", "short",
@@ -290,7 +296,7 @@ def detail() -> list[Json]:
               target(rate("requests_total", "route, target", f'{C},target!="none"'), "{{route}}: {{target}}"),
               stack="normal"),
         table("Failovers over the time shown", "Changes from one target to another.", 12, [
-            ("Times", "short", "sum by (from_target, to_target, reason)"
+            ("Times", "locale", "sum by (from_target, to_target, reason)"
              ' (increase(weighbridge_failovers_total{from_target=~"$target"}[$__range]))'),
         ], ["from_target", "to_target", "reason"]),
         errors(12),

@@ -20,9 +20,9 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_an_example_loads_with_the_keys_that_it_names(path: Path) -> None:
-    exported = re.findall(r"([A-Z_]+_KEY)=…", path.read_text("utf-8"))
+    exported = re.findall(r"([A-Z_]+_(?:KEY|TOKEN))=…", path.read_text("utf-8"))
     assert exported
-    config = load(path, dict.fromkeys(exported, "sk-example"))
+    config = load(path, {name: f"sk-example-{number}" for number, name in enumerate(exported)})
     assert config.warnings == ()
     assert config.routes
     with pytest.raises(ConfigError):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 NAMES = sorted(path.name for path in FOLDER.glob("*.json"))
 KINDS = {"row", "stat", "timeseries", "table", "heatmap", "state-timeline"}
-UNITS = {"short", "s", "percentunit", "reqps", "cps", "currencyUSD"}
+UNITS = {"short", "locale", "s", "percentunit", "reqps", "cps", "currencyUSD"}
 SCHEMA = Draft7Validator(json.loads(Path(__file__).with_name("dashboard.schema.json").read_text("utf-8")))
 
 
