@@ -21,7 +21,7 @@ from proxy.record import Attempt, Gaps
 from proxy.transport.base import Connection, Headers, Reply, UpstreamRequest
 from proxy.transport.request import authority
 from proxy.upstreams import Target
-from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Usage
+from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Usage, answers
 from proxy.wire.render import error_object
 from proxy.wire.request import Request, Writer
 
@@ -192,6 +192,8 @@ class Try:
         if target.sign is not None:
             host = authority(target.origin).decode()
             extra = (*extra, *target.sign(head.method, host, head.path, built.body, self._clock.wall()))
+        if attempt.trace_headers:
+            extra = (*extra, *attempt.trace_headers)
         self._reply = reply = await connection.send(UpstreamRequest(head, built.body, extra, self._replay))
         marks = attempt.marks
         marks.sent = reply.sent_ns
@@ -213,7 +215,7 @@ class Try:
             self._deadline.limit("stall", at + self._stall_ns)
         chunks = self._decoder.close()
         marks = self.attempt.marks
-        marks.first_content = marks.last_content = at
+        marks.first_content = marks.first_answer = marks.last_content = at
         return chunks
 
     async def _first_content(self, reply: Reply) -> list[Chunk]:
@@ -268,6 +270,8 @@ class Try:
                 gaps.add(0, count - 2)
         else:
             gaps.add(at - marks.last_content, count - 1)
+        if not marks.first_answer and any(chunk.kind == CONTENT and answers(chunk) for chunk in chunks):
+            marks.first_answer = at
         gaps.chunks += count
         marks.last_content = at
         self._due_ns = at + self._stall_ns

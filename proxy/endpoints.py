@@ -33,6 +33,7 @@ from proxy.wire.chat import ChatRequest
 from proxy.wire.controls import taken as controls_of
 from proxy.wire.render import BYTES, OPENAI, Form
 from proxy.wire.request import Headers, Request
+from proxy.wire.trace import trace_of
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ class Doors:
             client.watch(run.leave)
             run.exchange.request_bytes = len(body)
             run.exchange.key = key.name if key is not None else None
+            if traceparent := header(client.headers, b"traceparent"):
+                run.exchange.trace = trace_of(traceparent, header(client.headers, b"tracestate"))
             ask = door.parse(body, client.headers)
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
@@ -265,6 +268,8 @@ def _told(run: Run, form: Form) -> list[tuple[bytes, bytes]]:
     """The headers that tell what became of the request."""
     exchange = run.exchange
     headers = [(name, exchange.id.encode()) for name in form.id_headers]
+    if exchange.trace is not None:
+        headers += run.trace_headers()
     if exchange.attempts:
         last = exchange.attempts[-1]
         overhead, upstream = run.spent_ms()

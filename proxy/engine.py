@@ -53,6 +53,10 @@ class Engine:
         self.running.add(run)
         return run
 
+    def span(self) -> int:
+        """A new span's number: 64 bits, never 0."""
+        return self._ids.getrandbits(64) or 1
+
     def drain(self) -> None:
         """The time for finishing is over: every exchange still running ends now, and says so."""
         for run in tuple(self.running):
@@ -179,8 +183,18 @@ class Run:
     def sending(self) -> None:
         """The client is about to be sent something: from now on it is the one that is waited for."""
         assert self._try is not None  # noqa: S101
-        self._sending_ns = now = self._engine.clock.now()
+        now = self._engine.clock.now()
+        read = self._try.attempt.marks.last_content
+        if read > self._sending_ns:
+            self.exchange.relay_ns += now - read
+            self.exchange.relays += 1
+        self._sending_ns = now
         self.deadline.limit(DOWNSTREAM, now + self._try.target.timeouts.downstream)
+
+    def trace_headers(self) -> Headers:
+        """For the client: its trace, and the span of the attempt that answers it."""
+        attempts = self.exchange.attempts
+        return [pair for pair in (attempts[-1].trace_headers if attempts else ()) if pair[0] == b"traceparent"]
 
     def upstream_headers(self) -> Headers:
         """The headers of the answer that is being handed on."""
@@ -216,6 +230,7 @@ class Run:
             won = exchange.winner.marks
             marks.headers, marks.first_byte = won.headers, won.first_byte
             marks.first_content, marks.last_content = won.first_content, won.last_content
+            marks.first_answer = won.first_answer
         if not self.unrecorded:
             self._engine.bus.publish(exchange)
 
@@ -227,6 +242,8 @@ class Run:
         endpoint = target.endpoint
         attempt = Attempt(len(self.exchange.attempts) + 1, target.name, endpoint.provider, endpoint.model, now)
         attempt.wait_ns = wait_ns
+        if self.exchange.trace is not None:
+            attempt.trace_headers = self.exchange.trace.headers(self._engine.span())
         self.exchange.attempts.append(attempt)
         return attempt
 

@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from policies.verdict import Kind, Outcome
-from proxy.wire.chunk import Usage
+from proxy.wire.trace import Trace
+from proxy.wire.usage import Usage
 
 
 class Origin(StrEnum):
@@ -28,7 +29,17 @@ class Marks:
     upstream's part was over.
     """
 
-    __slots__ = ("end", "first_byte", "first_content", "headers", "last_content", "received", "scheduled", "sent")
+    __slots__ = (
+        "end",
+        "first_answer",
+        "first_byte",
+        "first_content",
+        "headers",
+        "last_content",
+        "received",
+        "scheduled",
+        "sent",
+    )
 
     def __init__(self, received: int = 0) -> None:
         self.scheduled = 0
@@ -37,6 +48,8 @@ class Marks:
         self.headers = 0
         self.first_byte = 0
         self.first_content = 0
+        self.first_answer = 0
+        """First content that is no reasoning."""
         self.last_content = 0
         self.end = 0
 
@@ -97,6 +110,7 @@ class Attempt:
         "retry_after",
         "status",
         "target",
+        "trace_headers",
         "upstream_id",
         "usage",
         "usage_source",
@@ -125,13 +139,15 @@ class Attempt:
         self.gaps: Gaps | None = None
         self.usage: Usage | None = None
         self.usage_source: str | None = None
-        """`provider`, or None where nothing was reported."""
+        """`provider`; `partial` where the answer broke off after that; None where nothing was reported."""
         self.finish_reason: str | None = None
         self.cost_usd: float | None = None
         self.cost_source: str | None = None
         """`provider` (it said so), `table` or `config` (where the price is from); None where no price is known."""
         self.price_version: str | None = None
         """Which prices the cost was computed from."""
+        self.trace_headers: tuple[tuple[bytes, bytes], ...] = ()
+        """What was sent on of the client's trace, with this attempt's own span in it."""
         self.request_bytes = 0
         self.answer_bytes = 0
         self.replayed = False
@@ -173,11 +189,15 @@ class Exchange:
         "origin",
         "outcome",
         "parent_id",
+        "relay_ns",
+        "relays",
         "request_bytes",
         "route",
         "seq",
         "status",
         "stream",
+        "tags",
+        "trace",
         "winner",
     )
 
@@ -205,6 +225,14 @@ class Exchange:
         self.status = 0
         """HTTP status sent to the client; 0 if none was."""
         self.marks = Marks(received)
+        self.relays = 0
+        """How often content that was read was handed on to the client, streamed."""
+        self.relay_ns = 0
+        """From reading it to handing it on, all of them together."""
+        self.tags: tuple[str, ...] = ()
+        """What the client calls it by (`x-weighbridge-tags`), sorted."""
+        self.trace: Trace | None = None
+        """The trace that the client is in."""
         self.request_bytes = 0
         self.answer_bytes = 0
 

@@ -4,6 +4,7 @@ Pure arithmetic on the marks of a sealed exchange. Durations are integer nanosec
 happen or cannot be known, never 0. Definitions:
 
 - TTFT: last byte of the request received (attempt: request sent) -> first content event; streams only.
+- answer: the same to the first content event that is no reasoning.
 - TPOT: (last - first content) / (output tokens - 1); streams with reported usage of at least 2 output tokens.
 - stall: a gap between content events > max(500 ms, 10 x that stream's median gap).
 - overhead: E2E minus the time in which an attempt was with its upstream, minus deliberate pauses; never below 0.
@@ -32,6 +33,8 @@ class AttemptTimes(NamedTuple):
     stall_count: int | None
     stall_ns: int | None
     """Length of all stalls together."""
+    answer_ns: int | None = None
+    """To the first content that is no reasoning."""
 
 
 class ExchangeTimes(NamedTuple):
@@ -40,6 +43,12 @@ class ExchangeTimes(NamedTuple):
     ttft_ns: int | None
     e2e_ns: int | None
     overhead_ns: int | None
+    answer_ns: int | None = None
+    """To the first content that is no reasoning."""
+    before_ns: int | None = None
+    """From the last byte of the request to the first request sent upstream: the part of the overhead before it."""
+    relay_ns: int | None = None
+    """From reading content to handing it on, of one piece of a stream on average; not a part of `overhead_ns`."""
 
 
 def span(start_ns: int, end_ns: int) -> int | None:
@@ -49,7 +58,15 @@ def span(start_ns: int, end_ns: int) -> int | None:
 
 def exchange_times(exchange: Exchange) -> ExchangeTimes:
     marks = exchange.marks
-    return ExchangeTimes(exchange_ttft(exchange), span(marks.received, marks.end), overhead(exchange))
+    relays = exchange.relays
+    return ExchangeTimes(
+        exchange_ttft(exchange),
+        span(marks.received, marks.end),
+        overhead(exchange),
+        exchange_answer(exchange),
+        span(marks.received, marks.sent),
+        round(exchange.relay_ns / relays) if relays else None,
+    )
 
 
 def attempt_times(attempt: Attempt, *, stream: bool) -> AttemptTimes:
@@ -59,11 +76,11 @@ def attempt_times(attempt: Attempt, *, stream: bool) -> AttemptTimes:
     if not stream:
         return AttemptTimes(None, None, e2e, None, None, None)
     gaps = attempt.gaps
-    ttft = span(marks.sent, marks.first_content)
+    ttft, answer = span(marks.sent, marks.first_content), span(marks.sent, marks.first_answer)
     if gaps is None:
-        return AttemptTimes(ttft, tpot(attempt), e2e, None, None, None)
+        return AttemptTimes(ttft, tpot(attempt), e2e, None, None, None, answer)
     count, total = stalls(gaps)
-    return AttemptTimes(ttft, tpot(attempt), e2e, gaps.max_ns if gaps.counts else None, count, total)
+    return AttemptTimes(ttft, tpot(attempt), e2e, gaps.max_ns if gaps.counts else None, count, total, answer)
 
 
 def exchange_ttft(exchange: Exchange) -> int | None:
@@ -71,6 +88,13 @@ def exchange_ttft(exchange: Exchange) -> int | None:
     if winner is None or not exchange.stream:
         return None
     return span(exchange.marks.received, winner.marks.first_content)
+
+
+def exchange_answer(exchange: Exchange) -> int | None:
+    winner = exchange.winner
+    if winner is None or not exchange.stream:
+        return None
+    return span(exchange.marks.received, winner.marks.first_answer)
 
 
 def tpot(attempt: Attempt) -> int | None:

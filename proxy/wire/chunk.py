@@ -47,3 +47,16 @@ class Chunk:
         if self._body is None and self.kind == CONTENT:
             self._body = orjson.loads(payload(self.raw))
         return self._body
+
+
+_THINKING = ("role", "reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
+
+
+def answers(chunk: Chunk) -> bool:
+    """Whether content is (also) something else than reasoning."""
+    body = chunk.body
+    choices = body.get("choices") if body is not None else None
+    if not choices:
+        return True
+    deltas = [choice["delta"] for choice in choices if type(choice) is dict and type(choice.get("delta")) is dict]
+    return any(delta.get("content") or any(delta[key] for key in delta if key not in _THINKING) for delta in deltas)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.record import Attempt, Decision, Exchange, Gaps, Marks, Origin
+from proxy.wire.trace import Trace
 from proxy.wire.usage import Parts, Usage
 
 MS = 1_000_000
@@ -76,12 +77,13 @@ def exchange(
 
 # -- any exchange
 
+TRACE = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "01")
 _texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 _maybe_texts = st.none() | _texts
 _bytes = st.integers(0, 1 << 40)
 _seconds = st.none() | st.floats(0, 1000)
 _tokens = st.integers(0, 1 << 30)
-_parts = st.builds(Parts, *[_tokens] * 7, _seconds, _maybe_texts)
+_parts = st.builds(Parts, *[_tokens] * 7, _seconds, st.sampled_from([None, "flex", "fast+us"]))
 _gap = st.one_of(st.integers(0, MS), st.integers(0, SECOND), st.integers(0, 100 * SECOND))
 
 
@@ -93,6 +95,7 @@ def any_marks(draw: st.DrawFn, received: int) -> Marks:
         moments[never] = 0
     marks = Marks(received)
     marks.sent, marks.headers, marks.first_byte, marks.first_content, marks.last_content, marks.end = moments
+    marks.first_answer = draw(st.sampled_from([0, marks.first_content, marks.last_content]))
     return marks
 
 
@@ -140,6 +143,9 @@ def any_exchange(draw: st.DrawFn) -> Exchange:
     candidates = st.lists(_texts, max_size=3).map(tuple)
     scores = st.lists(st.none() | st.floats(0, 1e9), max_size=3).map(tuple)
     shares = st.lists(st.floats(0, 1), max_size=3).map(tuple)
+    made.relays, made.relay_ns = draw(st.tuples(st.integers(0, 50), _gap))
+    made.tags = draw(st.sampled_from([(), ("a",), ("a", "b")]))
+    made.trace = draw(st.sampled_from([None, TRACE]))
     made.decision = draw(
         st.none() | st.builds(Decision, _texts, st.floats(0, 1), candidates, reasons, scores, shares, _texts)
     )

@@ -39,19 +39,33 @@ def test_a_stream() -> None:
     )
 
 
+def test_the_answer_behind_reasoning_and_the_parts_of_the_overhead() -> None:
+    one = streamed(attempt(begun_ms=0.1, end_ms=110), first_ms=40, gaps_ms=(10, 20))
+    one.marks.first_answer = one.marks.last_content
+    whole = exchange(one, stream=True, end_ms=111)
+    whole.marks.sent = one.marks.sent
+    whole.relays, whole.relay_ns = 4, 6_000
+    assert timing.attempt_times(one, stream=True).answer_ns == round(69.8 * MS)
+    times = timing.exchange_times(whole)
+    assert (times.ttft_ns, times.answer_ns) == (40 * MS, 70 * MS)
+    assert (times.before_ns, times.relay_ns) == (round(0.2 * MS), 1_500)
+    whole.stream = False
+    assert timing.exchange_times(whole).answer_ns is None
+
+
 def test_an_answer_that_was_not_streamed_has_no_first_token() -> None:
     one = used(streamed(attempt()))
-    assert timing.attempt_times(one, stream=False) == (None, None, round(99.9 * MS), None, None, None)
+    assert timing.attempt_times(one, stream=False) == (None, None, round(99.9 * MS), None, None, None, None)
     assert timing.exchange_times(exchange(one)).ttft_ns is None
 
 
 def test_what_never_came_is_unknown_and_not_nought() -> None:
     one = attempt()
     one.marks.sent = one.marks.end = 0
-    assert timing.attempt_times(one, stream=True) == (None, None, None, None, None, None)
+    assert timing.attempt_times(one, stream=True) == (None,) * 7
     unsealed = exchange(one, stream=True)
     unsealed.marks.end = 0
-    assert timing.exchange_times(unsealed) == (None, None, None)
+    assert timing.exchange_times(unsealed)[:4] == (None,) * 4
 
 
 def test_the_first_token_of_an_exchange_is_its_winners() -> None:

@@ -182,6 +182,7 @@ class Played:
 
     async def send(self, request: UpstreamRequest) -> PlayedReply:
         self.stage.requests.append((self.name, request.body))
+        self.stage.extra.append(request.extra)
         self.sent_ns = self.stage.clock.now()
         step = await self.advance()
         if isinstance(step, Head):
@@ -203,6 +204,8 @@ class Stage:
         self.clock = clock
         self.plays = {name: list(several) for name, several in plays.items()}
         self.requests: list[tuple[str, bytes]] = []
+        self.extra: list[Headers] = []
+        """Headers of each request beside those that all requests to a target have."""
         self.connections: list[Played] = []
         self.connects: list[str] = []
 

@@ -153,5 +153,5 @@ def _booleans(row: Json, *names: str) -> Json:
 
 
 def _marks(row: sqlite3.Row, received_ns: int) -> dict[str, float | None]:
-    moments = {mark: row[f"{mark}_ns"] for mark in MARKS}
+    moments = {mark: row[f"{mark}_ns"] for mark in (*MARKS, "first_answer")}
     return {mark: (ns - received_ns) / 1e6 if ns else None for mark, ns in moments.items()}

@@ -33,8 +33,10 @@ _EXCHANGE = (
     *(_POSITIVE,) * 2,  # winner_no, last_no
     *(_INT, _TEXT),  # cost_usd, cost_source
     *(_GIVEN,) * 2,  # bytes
-    *(_INT,) * len(timing.ExchangeTimes._fields),
+    *(_INT,) * 3,  # ttft, e2e, overhead
     *(_GIVEN,) * len(MARKS),
+    *(_POSITIVE, _INT, _INT, _INT),  # first_answer, answer, before, relay
+    *(_TEXT, _TEXT),  # trace_id, tags
 )
 _ATTEMPT = (
     *(_GIVEN,) * 5,  # exchange_n, attempt_no, target, provider, model
@@ -46,10 +48,12 @@ _ATTEMPT = (
     *(_INT,) * len(CLASSES),
     *(_TEXT, _INT, _TEXT),  # usage_source, cost_usd, cost_source
     *(_GIVEN,) * 2,  # bytes
-    *(_INT,) * len(timing.AttemptTimes._fields),
+    *(_INT,) * 6,  # ttft, tpot, e2e, max_gap, stalls
     *(_INT, _TEXT),  # chunks, gaps
     *(_GIVEN,) * len(MARKS),
     *(_TEXT, _TEXT),  # parts, price_version
+    *(_POSITIVE, _INT),  # first_answer, answer
+    _TEXT,  # span_id
 )
 INSERT_EXCHANGE = f"INSERT INTO exchanges VALUES ({', '.join(_EXCHANGE)})"  # noqa: S608
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join(_ATTEMPT)})"  # noqa: S608
@@ -80,7 +84,8 @@ class Timestamps:
 
 def exchange_row(n: int, exchange: Exchange, at: str) -> Row:
     attempts, winner, decision, marks = exchange.attempts, exchange.winner, exchange.decision, exchange.marks
-    ttft, e2e, overhead = timing.exchange_times(exchange)
+    ttft, e2e, overhead, answer, before, relay = timing.exchange_times(exchange)
+    trace = exchange.trace
     cost, cost_source = cost_of(attempts)
     return (
         n,
@@ -118,12 +123,18 @@ def exchange_row(n: int, exchange: Exchange, at: str) -> Row:
         marks.first_content,
         marks.last_content,
         marks.end,
+        marks.first_answer,
+        _NO_INT if answer is None else answer,
+        _NO_INT if before is None else before,
+        _NO_INT if relay is None else relay,
+        trace.trace_id if trace is not None else _NO_TEXT,
+        " ".join(exchange.tags),
     )
 
 
 def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
     gaps, marks, retry_after, cost = attempt.gaps, attempt.marks, attempt.retry_after, attempt.cost_usd
-    ttft, tpot, e2e, max_gap, stall_count, stall = timing.attempt_times(attempt, stream=stream)
+    ttft, tpot, e2e, max_gap, stall_count, stall, answer = timing.attempt_times(attempt, stream=stream)
     usage = attempt.usage
     return (
         n,
@@ -166,6 +177,9 @@ def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
         marks.end,
         _NO_TEXT if usage is None or usage.parts is None else _parts(usage.parts),
         attempt.price_version or _NO_TEXT,
+        marks.first_answer,
+        _NO_INT if answer is None else answer,
+        attempt.trace_headers[0][1][36:52].decode() if attempt.trace_headers else _NO_TEXT,
     )
 
 

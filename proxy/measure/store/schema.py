@@ -48,6 +48,15 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     (
         "ALTER TABLE attempts ADD COLUMN parts TEXT",
         "ALTER TABLE attempts ADD COLUMN price_version TEXT",
+        "ALTER TABLE attempts ADD COLUMN first_answer_ns INTEGER",
+        "ALTER TABLE attempts ADD COLUMN answer_ns INTEGER",
+        "ALTER TABLE attempts ADD COLUMN span_id TEXT",
+        "ALTER TABLE exchanges ADD COLUMN first_answer_ns INTEGER",
+        "ALTER TABLE exchanges ADD COLUMN answer_ns INTEGER",
+        "ALTER TABLE exchanges ADD COLUMN before_ns INTEGER",
+        "ALTER TABLE exchanges ADD COLUMN relay_ns INTEGER",
+        "ALTER TABLE exchanges ADD COLUMN trace_id TEXT",
+        "ALTER TABLE exchanges ADD COLUMN tags TEXT",
     ),
     (
         "CREATE TABLE conformance (at TEXT NOT NULL, target TEXT NOT NULL, cell TEXT NOT NULL, result TEXT NOT NULL,"
@@ -95,9 +104,10 @@ CREATE VIEW v_exchanges AS SELECT
   e.model, w.response_model, e.outcome, e.error_kind, e.status, e.stream, w.finish_reason,
   e.ttft_ns / 1e6 AS ttft_ms, w.tpot_ns / 1e6 AS tpot_ms, e.e2e_ns / 1e6 AS e2e_ms, w.max_gap_ns / 1e6 AS max_gap_ms,
   w.stall_count, w.stall_ns / 1e6 AS stall_ms, e.overhead_ns / 1e6 AS overhead_ms,
+  e.answer_ns / 1e6 AS answer_ttft_ms, e.before_ns / 1e6 AS before_ms, e.relay_ns / 1e6 AS relay_ms,
   {_TOKENS.format("w").strip()},
   e.cost_usd, e.cost_source, e.attempts, e.failovers, e.winner_no, e.policy, e.propensity, e.decision,
-  e.request_bytes, e.answer_bytes
+  e.request_bytes, e.answer_bytes, e.trace_id, e.tags
 FROM exchanges e
 LEFT JOIN attempts w ON w.exchange_n = e.n AND w.attempt_no = e.winner_no
 LEFT JOIN attempts l ON l.exchange_n = e.n AND l.attempt_no = e.last_no""",  # noqa: S608
@@ -109,9 +119,9 @@ CREATE VIEW v_attempts AS SELECT
   a.retry_after AS retry_after_s, a.detail, a.dropped, a.replayed, e.stream, a.finish_reason,
   (a.received_ns - e.received_ns) / 1e6 AS begun_ms, a.wait_ns / 1e6 AS wait_ms,
   a.ttft_ns / 1e6 AS ttft_ms, a.tpot_ns / 1e6 AS tpot_ms, a.e2e_ns / 1e6 AS e2e_ms, a.max_gap_ns / 1e6 AS max_gap_ms,
-  a.stall_count, a.stall_ns / 1e6 AS stall_ms, a.chunks,
+  a.answer_ns / 1e6 AS answer_ttft_ms, a.stall_count, a.stall_ns / 1e6 AS stall_ms, a.chunks,
   {_TOKENS.format("a").strip()},
-  a.cost_usd, a.cost_source, a.request_bytes, a.answer_bytes
+  a.cost_usd, a.cost_source, a.request_bytes, a.answer_bytes, e.trace_id, a.span_id, e.tags
 FROM attempts a JOIN exchanges e ON e.n = a.exchange_n""",  # noqa: S608
 )
 

@@ -87,7 +87,7 @@ def _kind(kind: Kind) -> str | None:
 
 def exchange_expected(made: Exchange) -> dict[str, Any]:
     times, winner, decision = timing.exchange_times(made), made.winner, made.decision
-    nothing = timing.AttemptTimes(None, None, None, None, None, None)
+    nothing = timing.AttemptTimes(*[None] * 7)
     shown = winner or (made.attempts[-1] if made.attempts else None)
     costs = [one.cost_usd for one in made.attempts if one.cost_usd is not None]
     return {
@@ -109,6 +109,11 @@ def exchange_expected(made: Exchange) -> dict[str, Any]:
         "ttft_ms": _ms(times.ttft_ns),
         "e2e_ms": _ms(times.e2e_ns),
         "overhead_ms": _ms(times.overhead_ns),
+        "answer_ttft_ms": _ms(times.answer_ns),
+        "before_ms": _ms(times.before_ns),
+        "relay_ms": _ms(times.relay_ns),
+        "trace_id": made.trace.trace_id if made.trace else None,
+        "tags": " ".join(made.tags) or None,
         **_gaps(timing.attempt_times(winner, stream=made.stream) if winner else nothing),
         **_tokens(winner),
         "cost_usd": pytest.approx(sum(costs)) if costs else None,
@@ -150,6 +155,8 @@ def attempt_expected(made: Exchange, one: Attempt) -> dict[str, Any]:
         "wait_ms": _ms(one.wait_ns),
         "ttft_ms": _ms(times.ttft_ns),
         "e2e_ms": _ms(times.e2e_ns),
+        "answer_ttft_ms": _ms(times.answer_ns),
+        "trace_id": made.trace.trace_id if made.trace else None,
         **_gaps(times),
         "chunks": one.gaps.chunks if one.gaps else None,
         **_tokens(one),
@@ -211,7 +218,7 @@ def test_raw_moments_and_gaps_are_kept(sink: StoreSink, made: Exchange) -> None:
 
 
 def test_marks_are_all_the_moments_there_are() -> None:
-    assert set(schema.MARKS) == set(attempt().marks.__slots__)
+    assert {*schema.MARKS, "first_answer"} == set(attempt().marks.__slots__)
 
 
 @pytest.mark.parametrize(
