@@ -65,15 +65,21 @@ class Judgement(NamedTuple):
     why: str
 
 
-def difference(name: str, counts: Counts, margin: float, alpha: float, metrics: int) -> Reading:
-    """`margin`: how far below the primary's mean score the candidate's may lie. `metrics`: primary and guardrails."""
+def difference(
+    name: str, counts: Counts, margin: float, alpha: float, metrics: int, *, interval: bool = True
+) -> Reading:
+    """`margin`: how far below the primary's mean score the candidate's may lie. `metrics`: primary and guardrails.
+
+    The interval costs most by far and decides nothing; without it, it is -1 to 1.
+    """
     n = evidence.total(counts)
     shown = harmed = False
     if n:
         shown = evidence.log_above(counts, -margin) >= log(2.0 / alpha)
         harmed = not shown and evidence.log_below(counts, -margin) >= log(2.0 * metrics / alpha)
     estimate = evidence.mean(counts) if n else None
-    return Reading(name, n, estimate, evidence.sequence(counts, alpha), shown, harmed, -margin)
+    around = evidence.sequence(counts, alpha) if interval else Interval(-1.0, 1.0)
+    return Reading(name, n, estimate, around, shown, harmed, -margin)
 
 
 def ratio(name: str, sums: Ratio, margin: float, alpha: float, metrics: int) -> Reading:

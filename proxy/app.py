@@ -17,14 +17,18 @@ from proxy.clock import RealClock
 from proxy.downstream import Receive, Scope, Send
 from proxy.endpoints import DOORS, Doors
 from proxy.engine import Engine
+from proxy.experiments import experiments
 from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
 from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import Recent
+from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.reads import Reads
 from proxy.measure.store.writer import StoreSink
 from proxy.prices.watch import keep_current
+from proxy.record import Origin
 from proxy.router import Router
+from proxy.shadow.mirror import Mirror
 from proxy.transport.choose import Transports
 from proxy.web.site import Site
 
@@ -52,6 +56,14 @@ class App:
         self.doors = Doors(self.engine, self._front)
         self.direct = self.doors.direct()
         """The measured endpoints, by path, for a server that knows how to do without ASGI."""
+        # Mirrored requests have connections, limits and health of their own: they take nothing from the live ones.
+        self._background = Transports(limit=64)
+        self.mirror = Mirror(
+            Engine(clock, self.bus, self._rng, Origin.SHADOW),
+            Ledger(self.store.path) if self.store is not None else None,
+            lambda: len(self.engine.running),
+        )
+        self._load_shadow(config)
         self._lag = LoopLag()
         self._price_watch: asyncio.Task[None] | None = None
         self.metrics.watch(
@@ -110,7 +122,13 @@ class App:
         targets, routes = target_names(config)
         self.metrics.allow(targets, routes)
         self.recent.allow(_in_order(routes))
+        self._load_shadow(config)
         self.config = config
+
+    def _load_shadow(self, config: settings.Config) -> None:
+        made = [*experiments(config, self._background.for_provider, self._book, self.mirror.day())]
+        self.mirror.load(made, frozenset(key.name for key in config.keys if key.shadow == "never"))
+        self.doors.onlookers = (self.mirror,) if made else ()
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests, let running ones finish for at most `seconds`, then end those that are left.
@@ -133,6 +151,8 @@ class App:
         self._lag.stop()
         if self._price_watch is not None:
             self._price_watch.cancel()
+        await self.mirror.aclose()
+        await self._background.aclose()
         await self._transports.aclose()
         await self._site.aclose()
         if self.store is not None and not await asyncio.to_thread(self.store.close):
@@ -141,6 +161,7 @@ class App:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self._lag.start()
+        self.mirror.start()
         self._price_watch = asyncio.create_task(keep_current(lambda: self._book))
         await send({"type": "lifespan.startup.complete"})
         await receive()

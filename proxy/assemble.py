@@ -100,7 +100,7 @@ def _router(config: settings.Config, transport_for: TransportFor, rng: Random, b
         targets = [
             made
             for target in route.targets
-            for made in _targets(config, target, transport_for, route.unsupported, book)
+            for made in targets_of(config, target, transport_for, route.unsupported, book)
         ]
         routes[name] = Route(
             name,
@@ -134,7 +134,7 @@ def _router(config: settings.Config, transport_for: TransportFor, rng: Random, b
             lacks=(),
             timeouts=defaults.timeouts,
         )
-        return _targets(config, target, transport_for, defaults.unsupported, book)
+        return targets_of(config, target, transport_for, defaults.unsupported, book)
 
     return Router(routes, aliases, direct, make_direct, rng)
 
@@ -145,7 +145,7 @@ def _labels(config: settings.Config, target: settings.Target) -> list[str]:
     return [target.label if number == 0 else f"{target.label}#{number + 1}" for number in range(count)]
 
 
-def _targets(
+def targets_of(
     config: settings.Config, target: settings.Target, transport_for: TransportFor, unsupported: str, book: Book
 ) -> list[Target]:
     provider = config.providers[target.provider]

@@ -53,7 +53,7 @@ class Gate:
     def client(self, headers: Headers) -> Key | None:
         """The key that a request carries; None where no keys are configured. Raises `Refusal` (401, 403)."""
         if not self._keys:
-            _not_from_elsewhere(headers)
+            not_from_elsewhere(headers)
             return None
         given = header(headers, b"authorization")
         # Anthropic's clients send their key in a header of its own.
@@ -98,7 +98,7 @@ class Gate:
             self.admin(headers)
 
 
-def _not_from_elsewhere(headers: Headers) -> None:
+def not_from_elsewhere(headers: Headers) -> None:
     """Without keys, any web page open on this machine could spend money here: browsers say where a page is from."""
     origin = header(headers, b"origin")
     if origin and not _names_local_host(origin.partition(b"://")[2]):

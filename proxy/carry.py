@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from proxy.record import Exchange
+from proxy.wire.controls import Controls
 from proxy.wire.request import Headers, Request
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,18 @@ Taker = Callable[[Exchange, Carry], None]
 class Onlooker(Protocol):
     """Somebody who may want to see request and answer."""
 
-    def wants(self, ask: Request, route: str | None, key: str, headers: Headers) -> Taker | None:
+    def wants(self, ask: Request, route: str | None, key: str, headers: Headers, controls: Controls) -> Taker | None:
         """Decides before the request is sent. What is given back is called once, when the exchange is over."""
         ...
 
 
 def carry_for(
-    onlookers: tuple[Onlooker, ...], ask: Request, route: str | None, key: str, headers: Headers
+    onlookers: tuple[Onlooker, ...],
+    ask: Request,
+    route: str | None,
+    key: str,
+    headers: Headers,
+    controls: Controls,
 ) -> Carry | None:
-    takers = [taker for one in onlookers if (taker := one.wants(ask, route, key, headers)) is not None]
+    takers = [taker for one in onlookers if (taker := one.wants(ask, route, key, headers, controls)) is not None]
     return Carry(ask, key, takers) if takers else None

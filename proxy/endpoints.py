@@ -129,13 +129,13 @@ class Doors:
             ask = door.parse(body, client.headers)
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
-            plan = front.router.planned(ask, _caller(ask, key, front.gate, client.headers, run.exchange.at))
+            caller = _caller(ask, key, front.gate, client.headers, run.exchange.at)
+            plan = front.router.planned(ask, caller)
             if plan.dry:
                 await self._dry_run(run, ask, plan, client)
                 return
             if self.onlookers:
-                name = plan.route.name
-                carry = carry_for(self.onlookers, ask, name, key.name if key is not None else "", client.headers)
+                carry = carry_for(self.onlookers, ask, plan.route.name, caller.key, caller.headers, caller.controls)
             head = await run.commit(ask, plan)
             await self._answer(run, ask, head, client, carry)
         except Refusal as refusal:

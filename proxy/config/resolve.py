@@ -31,8 +31,8 @@ def _route(defaults: Defaults, route: Route) -> Route:
             "timeouts": _over(defaults.timeouts, route.timeouts),
             "retries": _over(defaults.retries, route.retries),
             "failover_on": _over(defaults.failover_on, route.failover_on),
-            "params": _params(defaults.params, route.params),
-            "force": _params(defaults.force, route.force),
+            "params": merged_params(defaults.params, route.params),
+            "force": merged_params(defaults.force, route.force),
             "unsupported": route.unsupported if "unsupported" in route.model_fields_set else defaults.unsupported,
             "breaker": route.breaker if "breaker" in route.model_fields_set else defaults.breaker,
         }
@@ -44,8 +44,8 @@ def _target(route: Route, target: Target) -> Target:
     return target.model_copy(
         update={
             "timeouts": _over(route.timeouts, target.timeouts),
-            "params": _params(route.params, target.params),
-            "force": _params(route.force, target.force),
+            "params": merged_params(route.params, target.params),
+            "force": merged_params(route.force, target.force),
         }
     )
 
@@ -55,7 +55,7 @@ def _over(low: S, high: S) -> S:
     return low.model_copy(update={name: getattr(high, name) for name in high.model_fields_set})
 
 
-def _params(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+def merged_params(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     """A parameter is one leaf, whatever its value; `max_tokens` and `max_completion_tokens` are one parameter."""
     kept = {name: value for name, value in low.items() if _SAME.get(name) not in high}
     return {**kept, **high}
@@ -64,8 +64,6 @@ def _params(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 def notes(config: Config) -> Iterator[str]:
     """One line for each thing that was accepted but is not active, or is unwise. Takes the config as it was written."""
     yield from _inactive(config, ())
-    if config.shadow:
-        yield f"shadow: {_INACTIVE}"
     yield from _literal_secrets(config, ())
     for name, route in config.routes.items():
         yield from _weights(name, route)

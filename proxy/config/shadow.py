@@ -151,6 +151,7 @@ class Shadow(Section):
         default=0.0, ge=0, le=1, description="Share of the units for which the primary is asked again."
     )
     busy_above: Whole = Field(default=400, ge=1, description="Live requests under way above which nothing is mirrored.")
+    late_above: Limit = Field(default=0.05, description="Lateness of the event loop above which nothing is mirrored.")
     timeout: Limit = Field(default=120.0, description="Longest that the candidate may take.")
     only: Annotated[Only, EmptyIsDefault] = Only()
     salt: Text = Field(default="", description="Another salt draws other units.")

@@ -23,8 +23,11 @@ from proxy.errors import Refusal
 from proxy.measure import window
 from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import LONGEST_S, Recent
+from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.reads import Reads, StoreUnavailable
 from proxy.measure.store.writer import StoreSink
+from proxy.shadow.mirror import Mirror
+from proxy.web import shadow
 from proxy.web.livepage import HEADERS, page_files
 from proxy.wire.render import error_object
 
@@ -34,7 +37,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _SERVED = (
     "POST /v1/chat/completions, GET /, /v1/models, /healthz, /readyz, /metrics,"
-    " /api/stats, /api/exchanges, /api/exchanges/{id}"
+    " /api/stats, /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
 )
 _MOST = 1000
 _FILTERS = ("route", "target", "outcome", "origin", "key", "min_attempts", "failed", "since", "until")
@@ -50,6 +53,7 @@ class State(Protocol):
     metrics: Metrics
     recent: Recent
     store: StoreSink | None
+    mirror: Mirror
     started_ns: int
     """When the process began to count, on its clock."""
 
@@ -88,6 +92,7 @@ class Site:
                 Route("/api/stats", self._stats),
                 Route("/api/exchanges", self._exchanges),
                 Route("/api/exchanges/{id}", self._exchange),
+                *shadow.routes(state, Ledger(state.store.path) if state.store is not None else None, _json),
             ],
             exception_handlers={
                 Refusal: _on_refusal,

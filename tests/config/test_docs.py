@@ -65,7 +65,7 @@ def shown(path: str, default: Any) -> str:
         return "`[]`" if isinstance(default, tuple) else "`{}`"
     if path == "server.body_limit":
         return f"`{default // 2**20}MiB`"
-    if ".timeouts." in path or path in ("server.drain", "shadow.NAME.timeout"):
+    if ".timeouts." in path or path in ("server.drain", "shadow.NAME.timeout", "shadow.NAME.late_above"):
         return f"`{default:g}s`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 

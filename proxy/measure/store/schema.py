@@ -38,6 +38,27 @@ CREATE TABLE attempts (
   PRIMARY KEY (exchange_n, attempt_no)
 ) WITHOUT ROWID"""
 
+_SHADOW_PAIRS = """
+CREATE TABLE shadow_pairs (
+  n INTEGER PRIMARY KEY, experiment TEXT NOT NULL, version TEXT NOT NULL, at TEXT NOT NULL, unit TEXT NOT NULL,
+  scored INTEGER NOT NULL, live_id TEXT NOT NULL, shadow_id TEXT NOT NULL, noise_id TEXT,
+  route TEXT, key TEXT, operation TEXT NOT NULL, stream INTEGER NOT NULL,
+  primary_target TEXT, primary_outcome TEXT, primary_error_kind TEXT, primary_finish_reason TEXT,
+  primary_ttft_ms REAL, primary_e2e_ms REAL, primary_cost_usd REAL, primary_cached_tokens INTEGER,
+  primary_output_tokens INTEGER,
+  candidate_target TEXT, candidate_outcome TEXT, candidate_error_kind TEXT, candidate_finish_reason TEXT,
+  candidate_ttft_ms REAL, candidate_e2e_ms REAL, candidate_cost_usd REAL, candidate_cached_tokens INTEGER,
+  candidate_output_tokens INTEGER,
+  served_outcome TEXT, served_target TEXT, served_e2e_ms REAL,
+  differences TEXT NOT NULL, spent_usd REAL NOT NULL, usd_source TEXT
+)"""
+
+_SHADOW_SCORES = """
+CREATE TABLE shadow_scores (
+  pair_n INTEGER NOT NULL, metric TEXT NOT NULL, primary_score REAL, candidate_score REAL, bin INTEGER,
+  PRIMARY KEY (pair_n, metric)
+) WITHOUT ROWID"""
+
 MIGRATIONS: Sequence[Sequence[str]] = (
     (
         _EXCHANGES,
@@ -61,6 +82,20 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     (
         "CREATE TABLE conformance (at TEXT NOT NULL, target TEXT NOT NULL, cell TEXT NOT NULL, result TEXT NOT NULL,"
         " reason TEXT NOT NULL, PRIMARY KEY (target, cell, at)) WITHOUT ROWID",
+    ),
+    (
+        _SHADOW_PAIRS,
+        _SHADOW_SCORES,
+        "CREATE INDEX shadow_pairs_experiment ON shadow_pairs (experiment, version, n)",
+        "CREATE INDEX shadow_pairs_live ON shadow_pairs (live_id)",
+        "CREATE INDEX shadow_pairs_shadow ON shadow_pairs (shadow_id)",
+        "CREATE TABLE shadow_counts (experiment TEXT NOT NULL, version TEXT NOT NULL, day TEXT NOT NULL,"
+        " what TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (experiment, version, day, what)) WITHOUT ROWID",
+        "CREATE TABLE shadow_events (n INTEGER PRIMARY KEY, at TEXT NOT NULL, experiment TEXT NOT NULL,"
+        " version TEXT NOT NULL, event TEXT NOT NULL, detail TEXT NOT NULL)",
+        "CREATE TABLE feedback (n INTEGER PRIMARY KEY, at TEXT NOT NULL, request_id TEXT NOT NULL, name TEXT NOT NULL,"
+        " score REAL NOT NULL, key TEXT)",
+        "CREATE INDEX feedback_request ON feedback (request_id)",
     ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
@@ -95,6 +130,8 @@ VIEWS: Sequence[str] = (
     "DROP VIEW IF EXISTS v_conformance",
     """
 CREATE VIEW v_conformance AS SELECT at, target, cell, result, nullif(reason, '') AS reason FROM conformance""",
+    "DROP VIEW IF EXISTS v_shadow_pairs",
+    "DROP VIEW IF EXISTS v_shadow_scores",
     # w is the attempt whose answer was sent on, l the last one; an index look-up each, left out by SQLite when no
     # column of theirs is asked for.
     f"""
@@ -123,6 +160,23 @@ CREATE VIEW v_attempts AS SELECT
   {_TOKENS.format("a").strip()},
   a.cost_usd, a.cost_source, a.request_bytes, a.answer_bytes, e.trace_id, a.span_id, e.tags
 FROM attempts a JOIN exchanges e ON e.n = a.exchange_n""",  # noqa: S608
+    """
+CREATE VIEW v_shadow_pairs AS SELECT
+  p.n AS pair_no, p.experiment, p.version, p.at, p.unit, p.scored, p.live_id, p.shadow_id, p.noise_id, p.route, p.key,
+  p.operation, p.stream,
+  p.primary_target, p.primary_outcome, p.primary_error_kind, p.primary_finish_reason, p.primary_ttft_ms,
+  p.primary_e2e_ms, p.primary_cost_usd, p.primary_cached_tokens, p.primary_output_tokens,
+  p.candidate_target, p.candidate_outcome, p.candidate_error_kind, p.candidate_finish_reason, p.candidate_ttft_ms,
+  p.candidate_e2e_ms, p.candidate_cost_usd, p.candidate_cached_tokens, p.candidate_output_tokens,
+  p.served_outcome, p.served_target, p.served_e2e_ms, p.differences, p.spent_usd, p.usd_source,
+  (SELECT avg(f.score) FROM feedback f WHERE f.request_id = p.live_id) AS primary_feedback,
+  (SELECT avg(f.score) FROM feedback f WHERE f.request_id = p.shadow_id) AS candidate_feedback
+FROM shadow_pairs p""",
+    """
+CREATE VIEW v_shadow_scores AS SELECT
+  p.experiment, p.version, p.at, p.unit, s.pair_n AS pair_no, s.metric, s.primary_score, s.candidate_score,
+  (s.bin - 100) / 100.0 AS difference, s.bin
+FROM shadow_scores s JOIN shadow_pairs p ON p.n = s.pair_n""",
 )
 
 APPLICATION_ID = 0x57656967

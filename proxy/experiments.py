@@ -1,0 +1,83 @@
+"""From a validated config to the experiments that mirror: each with targets of its own, apart from the live ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from policies import POLICIES
+from policies.retry import FailoverOn, Limits
+from proxy import config as settings
+from proxy import scoring
+from proxy.assemble import TransportFor, targets_of
+from proxy.config.resolve import merged_params
+from proxy.config.shadow import Candidate, Shadow
+from proxy.prices.book import Book
+from proxy.record import Decision
+from proxy.router import Plan, Route
+from proxy.shadow.experiment import Experiment
+from proxy.shadow.terms import Terms, terms_of
+
+_ONCE = Limits(per_target=1, per_request=1)
+"""A mirrored request is sent once: no retry, no failover, and no second sending on a new connection."""
+
+
+def experiments(config: settings.Config, transport_for: TransportFor, book: Book, day: str) -> Iterator[Experiment]:
+    """`transport_for`: connections of the background alone. `day`: today, as in the records."""
+    for name, section in config.shadow.items():
+        yield from one(name, section, config, transport_for, book, day)
+
+
+def one(
+    name: str, section: Shadow, config: settings.Config, transport_for: TransportFor, book: Book, day: str
+) -> Iterator[Experiment]:
+    """An experiment for each candidate."""
+    for terms, candidate in terms_of(name, section):
+        routes = {route: config.routes[route] for route in section.mirrored}
+        asked = _Asked(config, transport_for, book, section.timeout)
+        yield Experiment(
+            terms,
+            candidate,
+            section,
+            {route: asked.candidate(route, told, candidate) for route, told in routes.items()},
+            judge=asked.judge(terms),
+            primaries=asked.primaries(routes) if terms.noise else {},
+            own={gauge.kind: scoring.named(gauge.kind) for gauge in terms.gauges if ":" in gauge.kind},
+            day=day,
+        )
+
+
+class _Asked:
+    """Makes the plans of the background: one target each."""
+
+    def __init__(self, config: settings.Config, transport_for: TransportFor, book: Book, seconds: float) -> None:
+        self._config = config
+        self._transport_for = transport_for
+        self._book = book
+        self._seconds = seconds
+
+    def candidate(self, route: str, told: settings.Route, candidate: Candidate) -> Plan:
+        return self._plan(
+            route,
+            settings.Target(
+                target=candidate.target,
+                name=candidate.name,
+                params=merged_params(told.params, candidate.params),
+                force=merged_params(told.force, candidate.force),
+            ),
+        )
+
+    def judge(self, terms: Terms) -> Plan | None:
+        judge = terms.primary.judge if terms.primary is not None else None
+        return self._plan(None, settings.Target(target=judge.model)) if judge is not None else None
+
+    def primaries(self, routes: Mapping[str, settings.Route]) -> dict[str, Plan]:
+        """By the name that records have for the target."""
+        return {target.label: self._plan(name, target) for name, route in routes.items() for target in route.targets}
+
+    def _plan(self, route: str | None, target: settings.Target) -> Plan:
+        limited = target.timeouts.model_copy(update={"total": min(target.timeouts.total, self._seconds)})
+        whole: dict[str, Any] = {"timeouts": limited}
+        made = targets_of(self._config, target.model_copy(update=whole), self._transport_for, "drop", self._book)[:1]
+        alone = Route(route, made, POLICIES["ordered"](), "shadow", _ONCE, FailoverOn())
+        return Plan(alone, made, Decision("shadow", 1.0, (made[0].name,)))

@@ -1,0 +1,203 @@
+"""What shadow experiments leave behind: pairs, scores, the accounting, events, feedback. Written in small batches.
+
+Pairs and counts of one batch are committed together, so that after a kill the accounting still adds up. All of it is
+synchronous: call it from a thread. A verdict follows from these tables alone (`docs/store.md`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proxy.measure.store.writer import connect
+
+Scored = tuple[str, float | None, float | None, int | None]
+"""Metric, the primary's score, the candidate's, and the bin of their difference."""
+
+
+class Pair(NamedTuple):
+    """The columns of `shadow_pairs`, but for its number."""
+
+    experiment: str
+    version: str
+    at: str
+    unit: str
+    scored: bool
+    live_id: str
+    shadow_id: str
+    noise_id: str | None
+    route: str | None
+    key: str | None
+    operation: str
+    stream: bool
+    primary_target: str | None
+    primary_outcome: str | None
+    primary_error_kind: str | None
+    primary_finish_reason: str | None
+    primary_ttft_ms: float | None
+    primary_e2e_ms: float | None
+    primary_cost_usd: float | None
+    primary_cached_tokens: int | None
+    primary_output_tokens: int | None
+    candidate_target: str
+    candidate_outcome: str
+    candidate_error_kind: str | None
+    candidate_finish_reason: str | None
+    candidate_ttft_ms: float | None
+    candidate_e2e_ms: float | None
+    candidate_cost_usd: float | None
+    candidate_cached_tokens: int | None
+    candidate_output_tokens: int | None
+    served_outcome: str
+    served_target: str | None
+    served_e2e_ms: float | None
+    differences: str
+    """JSON list of words."""
+    spent_usd: float
+    """What the pair took from the budget: candidate, judge and second primary together."""
+    usd_source: str | None
+    """`assumed` where a price was not known and the worst was taken."""
+
+
+_INSERT_PAIR = f"INSERT INTO shadow_pairs ({', '.join(Pair._fields)}) VALUES ({', '.join('?' * len(Pair._fields))})"  # noqa: S608
+
+
+class Event(NamedTuple):
+    n: int
+    at: str
+    experiment: str
+    version: str
+    event: str
+    """`started`, `verdict`, `paused`, `resumed`, `stopped`, `promoted` or `created`."""
+    detail: str
+    """JSON."""
+
+
+class Batch:
+    """What waits to be committed."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Pair, Sequence[Scored]]] = []
+        self.counts: dict[tuple[str, str, str, str], int] = {}
+        """(experiment, version, day, what) -> how many more."""
+        self.events: list[tuple[str, str, str, str, str]] = []
+        """At, experiment, version, event, detail."""
+
+    def __bool__(self) -> bool:
+        return bool(self.pairs or self.counts or self.events)
+
+    def count(self, experiment: str, version: str, day: str, what: str, more: int = 1) -> None:
+        key = (experiment, version, day, what)
+        self.counts[key] = self.counts.get(key, 0) + more
+
+
+class Restored(NamedTuple):
+    """An experiment as the store knows it."""
+
+    units: list[str]
+    """Those that were scored."""
+    bins: list[tuple[str, int, int]]
+    """Metric, bin, units."""
+    ratios: list[tuple[str, int, float, float, float, float, float]]
+    """Metric, n, and the sums: candidate, primary, candidate^2, candidate * primary, primary^2."""
+    counts: dict[str, int]
+    spent: float
+    """USD in all."""
+    spent_today: float
+    events: list[Event]
+
+
+class Ledger:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def commit(self, batch: Batch) -> None:
+        """All or nothing. Raises `sqlite3.Error`, `OSError`, `SchemaError`."""
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for pair, scores in batch.pairs:
+                    number = connection.execute(_INSERT_PAIR, pair).lastrowid
+                    connection.executemany(
+                        "INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?)", [(number, *score) for score in scores]
+                    )
+                connection.executemany(
+                    "INSERT INTO shadow_counts VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                    [(*key, more) for key, more in batch.counts.items()],
+                )
+                connection.executemany(
+                    "INSERT INTO shadow_events (at, experiment, version, event, detail) VALUES (?, ?, ?, ?, ?)",
+                    batch.events,
+                )
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+
+    def feedback(self, at: str, request_id: str, name: str, score: float, key: str | None) -> bool:
+        """Whether the store knows a request of that id; only then it is kept."""
+        with self._open() as connection:
+            if not connection.execute("SELECT 1 FROM exchanges WHERE id = ? LIMIT 1", (request_id,)).fetchone():
+                return False
+            connection.execute(
+                "INSERT INTO feedback (at, request_id, name, score, key) VALUES (?, ?, ?, ?, ?)",
+                (at, request_id, name, score, key),
+            )
+            return True
+
+    def restore(self, experiment: str, version: str, day: str) -> Restored:
+        """`day`: today, as in `at`."""
+        which = (experiment, version)
+        scores = "FROM shadow_scores s JOIN shadow_pairs p ON p.n = s.pair_n WHERE p.experiment = ? AND p.version = ?"
+        with self._open() as connection:
+            ask = connection.execute
+            units = ask("SELECT unit FROM shadow_pairs WHERE experiment = ? AND version = ? AND scored", which)
+            bins = ask(f"SELECT metric, bin, count(*) {scores} AND bin IS NOT NULL GROUP BY 1, 2", which)
+            ratios = ask(
+                "SELECT metric, count(*), sum(candidate_score), sum(primary_score),"
+                " sum(candidate_score * candidate_score), sum(candidate_score * primary_score),"
+                f" sum(primary_score * primary_score) {scores}"
+                " AND bin IS NULL AND primary_score IS NOT NULL AND candidate_score IS NOT NULL GROUP BY 1",
+                which,
+            )
+            counts = ask(
+                "SELECT what, sum(n) FROM shadow_counts WHERE experiment = ? AND version = ? GROUP BY 1", which
+            )
+            # Money is spent whatever the version.
+            spent = "SELECT coalesce(sum(spent_usd), 0) FROM shadow_pairs WHERE experiment = ?"
+            return Restored(
+                [unit for (unit,) in units],
+                bins.fetchall(),
+                ratios.fetchall(),
+                dict(counts.fetchall()),
+                ask(spent, (experiment,)).fetchone()[0],
+                ask(f"{spent} AND at >= ?", (experiment, day)).fetchone()[0],
+                self._events(connection, "experiment = ?", experiment),
+            )
+
+    def events(self, after: int) -> list[Event]:
+        """Newer than number `after`, oldest first."""
+        with self._open() as connection:
+            return self._events(connection, "n > ?", after)
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """For reports: `query` is a constant of ours."""
+        with self._open() as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, values)]
+
+    @staticmethod
+    def _events(connection: sqlite3.Connection, where: str, value: object) -> list[Event]:
+        query = f"SELECT n, at, experiment, version, event, detail FROM shadow_events WHERE {where} ORDER BY n"  # noqa: S608
+        return [Event(*row) for row in connection.execute(query, (value,))]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        connection = connect(self.path)
+        try:
+            yield connection
+        finally:
+            connection.close()

@@ -1,0 +1,63 @@
+"""Money of one experiment: the worst that a call may cost is reserved before it is sent, its real cost booked after."""
+
+from __future__ import annotations
+
+from proxy.upstreams import Target
+
+ASSUMED_INPUT, ASSUMED_OUTPUT = 20e-6, 100e-6
+"""USD a token where no price is known: dearer than what is common, so that a budget is kept all the same."""
+ASSUMED_ANSWER = 4096
+"""Tokens of an answer whose request names no limit."""
+BYTES_PER_TOKEN = 2
+"""Of a request; text has about 4, so that twice the usual is reserved."""
+
+
+class Budget:
+    """`per_day` and `total` in USD; days are given as text, as in the records."""
+
+    __slots__ = ("_day", "_per_day", "_reserved", "_total", "spent", "spent_today")
+
+    def __init__(self, per_day: float, total: float, *, day: str, spent: float = 0.0, spent_today: float = 0.0) -> None:
+        self._per_day = per_day
+        self._total = total
+        self._day = day
+        self.spent = spent
+        self.spent_today = spent_today
+        self._reserved = 0.0
+
+    def reserve(self, usd: float, day: str) -> str | None:
+        """Takes the amount out; or says which limit leaves no room for it: `day` or `total`."""
+        if day != self._day:
+            self._day, self.spent_today = day, 0.0
+        if self.spent + self._reserved + usd > self._total:
+            # What is reserved may come back; only what is spent is gone.
+            return "total" if self.spent + usd > self._total else "day"
+        if self.spent_today + self._reserved + usd > self._per_day:
+            return "day"
+        self._reserved += usd
+        return None
+
+    def settle(self, reserved: float, usd: float) -> None:
+        self._reserved = max(0.0, self._reserved - reserved)
+        self.spent += usd
+        self.spent_today += usd
+
+
+def worst_usd(target: Target, request_bytes: int, answer_tokens: int | None) -> float:
+    """The most that one call may cost; `answer_tokens`: the request's own limit, all choices together."""
+    fresh, written = _rates(target)
+    return request_bytes / BYTES_PER_TOKEN * fresh + (answer_tokens or ASSUMED_ANSWER) * written
+
+
+def is_priced(target: Target) -> bool:
+    return target.price is not None and target.price.tariff is not None
+
+
+def _rates(target: Target) -> tuple[float, float]:
+    """USD for a token in and out, the dearest of each."""
+    tariff = target.price.tariff if target.price is not None else None
+    if tariff is None:
+        return ASSUMED_INPUT, ASSUMED_OUTPUT
+    steps = [step for one in (tariff, *tariff.tiers.values()) for step in (one.rates, *(r for _, r in one.steps))]
+    fresh = max(max(rates.input, rates.cache_write, rates.cache_write_1h, rates.image_input) for rates in steps)
+    return fresh, max(max(rates.output, rates.reasoning) for rates in steps)

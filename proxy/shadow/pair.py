@@ -1,0 +1,243 @@
+"""One pair: the candidate is asked what the primary was asked, both are scored, and a row comes of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from policies.verdict import Kind
+from proxy.call import Called, call
+from proxy.engine import Engine
+from proxy.measure.store.ledger import Pair
+from proxy.record import Attempt, Exchange
+from proxy.router import Plan
+from proxy.scoring import FAILED
+from proxy.shadow import request as requests
+from proxy.shadow.budget import is_priced, worst_usd
+from proxy.shadow.experiment import Experiment
+from proxy.shadow.scores import Asked, Side, scores
+from proxy.shadow.standing import Score
+from proxy.wire.answer import Answer, answer_of
+from proxy.wire.answer_forms import answer_in
+from proxy.wire.chat import ChatRequest
+from proxy.wire.chunk import Json
+from proxy.wire.request import Request
+
+log = logging.getLogger(__name__)
+
+_JUDGE_TOKENS = 1000
+"""Of a judge's reply; some think before they speak."""
+
+
+class Job(NamedTuple):
+    """One exchange that is to be mirrored to one candidate."""
+
+    experiment: Experiment
+    exchange: Exchange
+    """The live one, sealed."""
+    ask: Request
+    key: str
+    answer: bytes
+    unit: str
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        return len(self.ask.raw) + len(self.answer)
+
+    def prepare(self) -> Prepared:
+        """Raises `Incompatible`."""
+        experiment = self.experiment
+        ask = requests.mirrored(self.ask, experiment.candidate, self.unit)
+        unit = experiment.unit_name(self.unit)
+        first = unit not in experiment.seen
+        again = experiment.primaries.get(_first(self.exchange).target) if first else None
+        if again is not None and not experiment.asks_again(self.unit):
+            again = None
+        judge = experiment.judge if first else None
+        size, limit = len(ask.raw), _limit(ask.body)
+        plan = experiment.plans[self.exchange.route or ""]
+        worst = worst_usd(plan.targets[0], size, limit)
+        if judge is not None:
+            shown = 2 * (size + 2 * 4 * (limit or 1000))
+            worst += worst_usd(judge.targets[0], shown, 2 * _JUDGE_TOKENS)
+        if again is not None:
+            worst += worst_usd(again.targets[0], size, limit)
+        return Prepared(self, ask, unit, worst, plan, judge, again)
+
+
+class Prepared(NamedTuple):
+    job: Job
+    ask: Request
+    unit: str
+    """Its name in the store."""
+    worst: float
+    """USD."""
+    plan: Plan
+    judge: Plan | None
+    again: Plan | None
+    """To the primary, if it is to be asked a second time."""
+
+
+class Paired(NamedTuple):
+    pair: Pair
+    scores: Sequence[Score]
+    spent: float
+    failed: bool
+    """The candidate gave no whole answer."""
+    given_up: bool
+    """It was not let finish."""
+
+
+async def carried_out(engine: Engine, prepared: Prepared) -> Paired:
+    """Asks the candidate (and the judge, and the primary again) and scores both arms."""
+    job, spending = prepared.job, _Spending()
+    exchange, experiment = job.exchange, job.experiment
+    operation, stream = job.ask.operation, job.ask.stream
+    called = await call(engine, prepared.ask, prepared.plan, parent=exchange.id)
+    spending.add(called.exchange, prepared.plan, prepared.ask)
+    candidate = Side(_last(called.exchange), answer_in(prepared.ask.operation, called.data, stream=stream), stream)
+    live = _first(exchange)
+    served = answer_in(operation, job.answer, stream=stream) if live is exchange.winner else FAILED
+    primary = Side(live, served, stream)
+    noise = None
+    if prepared.again is not None:
+        second = await call(engine, job.ask, prepared.again, parent=exchange.id)
+        spending.add(second.exchange, prepared.again, job.ask)
+        noise = (second, answer_in(operation, second.data, stream=stream))
+    body = requests.chat_body(job.ask)
+    judged = None
+    if prepared.judge is not None:
+        judged = await _judged(engine, prepared, body, candidate.said, primary.said, spending)
+    asked = Asked(judged, None, noise[1] if noise is not None else None)
+    id = called.exchange.id
+    return Paired(
+        _row(prepared, called, noise[0].exchange.id if noise is not None else None, primary, candidate, spending),
+        scores(experiment.terms, id, body, primary, candidate, asked, experiment.own),
+        spending.usd,
+        candidate.failed,
+        candidate.attempt is not None and candidate.attempt.kind is Kind.INTERNAL,
+    )
+
+
+class _Spending:
+    """What the calls of one pair cost."""
+
+    def __init__(self) -> None:
+        self.usd = 0.0
+        self.assumed = False
+
+    def add(self, exchange: Exchange, plan: Plan, ask: Request) -> None:
+        target = plan.targets[0]
+        for attempt in exchange.attempts:
+            if attempt.cost_usd is not None:
+                self.usd += attempt.cost_usd
+            elif attempt.usage is not None:
+                self.assumed = True
+                self.usd += worst_usd(target, 2 * attempt.usage.input, max(1, attempt.usage.output))
+            elif attempt.status in (None, 200) and attempt.marks.sent:
+                # It may have been billed, and nobody says how much: the worst is booked.
+                self.assumed = True
+                self.usd += worst_usd(target, len(ask.raw), _limit(ask.body))
+        self.assumed = self.assumed or not is_priced(target)
+
+
+async def _judged(
+    engine: Engine, prepared: Prepared, body: Json, candidate: Answer, primary: Answer, spending: _Spending
+) -> float | None:
+    """None where the judge failed or said nothing that can be read."""
+    terms, plan = prepared.job.experiment.terms, prepared.judge
+    judge = terms.primary.judge if terms.primary is not None else None
+    if judge is None or plan is None:
+        return None
+
+    async def ask(told: Json) -> str:
+        whole = {"model": judge.model, **told}
+        request = ChatRequest(orjson.dumps(whole), whole)
+        called = await call(engine, request, plan, parent=prepared.job.exchange.id)
+        spending.add(called.exchange, plan, request)
+        return answer_of(called.data, stream=False).text if called.exchange.kind is Kind.OK else ""
+
+    return await judge.compare(ask, body, candidate, primary)
+
+
+def _first(exchange: Exchange) -> Attempt:
+    """The live side's part in a pair: its first try, as the candidate has only one.
+
+    A first try that was called off because another was quicker is no failure: then it is the one that answered.
+    """
+    first = exchange.attempts[0]
+    if exchange.winner is not None and first.kind in (Kind.DOWNSTREAM_CLOSED, Kind.INTERNAL):
+        return exchange.winner
+    return first
+
+
+def _last(exchange: Exchange) -> Attempt | None:
+    return exchange.attempts[-1] if exchange.attempts else None
+
+
+def _limit(body: Json) -> int | None:
+    """Tokens that the answer may have, all choices together, where the request says."""
+    found = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+    n = body.get("n")
+    return found * (n if isinstance(n, int) else 1) if isinstance(found, int) and found > 0 else None
+
+
+def _row(
+    prepared: Prepared, called: Called, noise_id: str | None, primary: Side, candidate: Side, spending: _Spending
+) -> Pair:
+    job, exchange = prepared.job, prepared.job.exchange
+    terms = job.experiment.terms
+    live, shadow = primary.attempt, candidate.attempt
+    marks = exchange.marks
+    told = requests.differences(job.experiment.candidate, shadow.dropped if shadow is not None else (), job.ask, None)
+    return Pair(
+        experiment=terms.name,
+        version=terms.version,
+        at="",
+        unit=prepared.unit,
+        scored=False,
+        live_id=exchange.id,
+        shadow_id=called.exchange.id,
+        noise_id=noise_id,
+        route=exchange.route,
+        key=job.key or None,
+        operation=job.ask.operation,
+        stream=job.ask.stream,
+        **_arm("primary", primary),
+        **(_arm("candidate", candidate) | {"candidate_target": terms.candidate}),
+        candidate_outcome=called.exchange.outcome.value,
+        primary_outcome=live.outcome.value if live is not None else None,
+        served_outcome=exchange.outcome.value,
+        served_target=exchange.winner.target if exchange.winner is not None else None,
+        served_e2e_ms=(marks.end - marks.received) / 1e6 if marks.end else None,
+        differences=orjson.dumps(told).decode(),
+        spent_usd=spending.usd,
+        usd_source="assumed" if spending.assumed else None,
+    )
+
+
+def _arm(name: str, side: Side) -> dict[str, Any]:
+    attempt = side.attempt
+    if attempt is None:
+        attempt = Attempt(0, "", "", "", 0)
+        attempt.kind = Kind.INTERNAL
+    usage, kind = attempt.usage, attempt.kind
+    told = {
+        "target": attempt.target or None,
+        "error_kind": kind.value if kind is not Kind.OK else None,
+        "finish_reason": attempt.finish_reason,
+        "ttft_ms": _ms(side.ttft) if side.stream else None,
+        "e2e_ms": _ms(side.e2e),
+        "cost_usd": attempt.cost_usd,
+        "cached_tokens": usage.cache_read if usage is not None else None,
+        "output_tokens": usage.output if usage is not None else None,
+    }
+    return {f"{name}_{column}": value for column, value in told.items()}
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e3

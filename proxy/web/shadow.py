@@ -1,0 +1,106 @@
+"""`/api/shadow`: the experiments, and what may be done to them; `/api/feedback`: how users liked an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.auth import Gate, not_from_elsewhere
+from proxy.errors import Refusal
+from proxy.measure.store.ledger import Ledger
+from proxy.measure.store.rows import Timestamps
+from proxy.shadow.experiment import Experiment
+from proxy.shadow.mirror import Mirror
+from proxy.shadow.summary import summary
+
+ACTIONS = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
+_LONGEST = 200
+
+
+class State(Protocol):
+    mirror: Mirror
+
+    @property
+    def gate(self) -> Gate: ...
+
+
+def routes(state: State, ledger: Ledger | None, answer: Callable[[Any], Response]) -> list[Route]:
+    pages = _Pages(state, ledger, answer)
+    return [
+        Route("/api/shadow", pages.all),
+        Route("/api/shadow/{name:path}", pages.one, methods=["GET", "POST"]),
+        Route("/api/feedback", pages.feedback, methods=["POST"]),
+    ]
+
+
+class _Pages:
+    def __init__(self, state: State, ledger: Ledger | None, answer: Callable[[Any], Response]) -> None:
+        self._state = state
+        self._ledger = ledger
+        self._answer = answer
+
+    async def all(self, request: Request) -> Response:
+        self._state.gate.admin(request.headers.raw)
+        return self._answer({"experiments": await self._shown([*self._state.mirror.experiments.values()])})
+
+    async def _shown(self, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+        waiting = self._state.mirror.waiting
+        frozen = [(one, one.tally.copy()) for one in experiments]
+        return await asyncio.to_thread(lambda: [summary(one, tally, waiting) for one, tally in frozen])
+
+    async def one(self, request: Request) -> Response:
+        self._state.gate.admin(request.headers.raw)
+        mirror, name = self._state.mirror, request.path_params["name"]
+        if name not in mirror.experiments:
+            raise Refusal(404, f"There is no experiment `{name[:_LONGEST]}`.", code="not_found")
+        if request.method == "POST":
+            not_from_elsewhere(request.headers.raw)
+            action = (await _object(request)).get("action")
+            if action not in ACTIONS:
+                raise Refusal(400, f"`action` must be one of {', '.join(ACTIONS)}.", param="action")
+            mirror.tell(name, ACTIONS[action])
+        return self._answer((await self._shown([mirror.experiments[name]]))[0])
+
+    async def feedback(self, request: Request) -> Response:
+        """From whoever may ask for answers: `{"id": "req_...", "score": 0.8, "name": "thumbs"}`."""
+        key = self._state.gate.client(request.headers.raw)
+        told = await _object(request)
+        id, score, name = told.get("id"), told.get("score"), told.get("name", "feedback")
+        if not isinstance(id, str) or not 0 < len(id) <= _LONGEST:
+            raise Refusal(400, "`id` must be the x-request-id of an answer.", param="id")
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise Refusal(400, "`score` must be a number from 0 (bad) to 1 (good).", param="score")
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST:
+            raise Refusal(400, "`name` must be a short text.", param="name")
+        if self._ledger is None:
+            raise Refusal(501, "Feedback is kept in the store, and `storage: none` keeps none.", code="no_store")
+        at = Timestamps().text(time.time())
+        known = await asyncio.to_thread(
+            self._ledger.feedback, at, id, name, float(score), key.name if key is not None else None
+        )
+        if not known:
+            raise Refusal(404, f"There is no request `{id}` in the store.", param="id", code="not_found")
+        return self._answer({"id": id, "score": score, "name": name})
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    """The body, which must be a JSON object of at most 64 KiB."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > 65_536:
+            raise Refusal(413, "The body is too large.", code="request_too_large")
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise Refusal(400, "The body must be a JSON object.", code="invalid_json")
+    return found

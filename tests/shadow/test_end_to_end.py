@@ -1,0 +1,162 @@
+"""A real proxy over real sockets, between a scripted primary and candidates of known quality: the right verdict for
+each, within the number of units that the plan foretells; and the accounting adds up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from policies import evidence
+from tests import processes
+from tests.shadow.scripted import Model, Scripted
+
+UNITS = 700
+JSON = {"type": "json_object"}
+PRICES = {"input": "1 USD", "output": "10 USD"}
+CANDIDATES = {
+    "equal": Model(valid=0.95),
+    "better": Model(valid=1.0),
+    "worse": Model(valid=0.75),
+    "slow": Model(valid=0.95, ttft=0.4),
+    "costly": Model(valid=0.95, tokens=40),
+    "erring": Model(valid=0.95, errors=0.12),
+    "refusing": Model(refuses=True),
+    "empty": Model(empty=True),
+    "broken": Model(valid=0.0),
+}
+VERDICTS = {
+    "equal": ("promote", "equivalent"),
+    "better": ("promote", None),
+    "worse": ("reject", "validity"),
+    "slow": ("reject", "ttft"),
+    "costly": ("reject", "cost"),
+    "erring": ("reject", "errors"),
+    "refusing": ("reject", "validity"),
+    "empty": ("reject", "errors"),
+    "broken": ("reject", "validity"),
+}
+
+
+def config(url: str, shadow: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "providers": {"local": {"base_url": url, "api_key": None}},
+        "routes": {"chat": {"targets": ["local/primary"]}},
+        "prices": {"local/*": PRICES},
+        "shadow": shadow,
+        **more,
+    }
+
+
+def experiment(candidate: str, **more: Any) -> dict[str, Any]:
+    """The loop's lateness and the live side's load are the test machine's, not the experiment's."""
+    return {
+        "route": "chat",
+        "candidate": f"local/{candidate}",
+        "rate": 1.0,
+        "late_above": "10m",
+        "busy_above": 10_000,
+    } | more
+
+
+async def send(
+    client: httpx.AsyncClient, number: int, *, stream: bool = False, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
+    body: dict[str, Any] = {
+        "model": "chat",
+        "messages": [{"role": "user", "content": f"Where is the Bundeshaus? ({number})"}],
+        "response_format": JSON,
+        "max_tokens": 100,
+    }
+    if stream:
+        body["stream"] = True
+    return await client.post("/v1/chat/completions", json=body, headers=headers)
+
+
+async def settled(client: httpx.AsyncClient, done: Any) -> dict[str, Any]:
+    """The experiments by name, as soon as `done(them)`; the limit only ends a hung test."""
+    async with asyncio.timeout(60):
+        while True:
+            found = (await client.get("/api/shadow")).json()
+            by_name = {one["name"]: one for one in found["experiments"]}
+            if done(by_name):
+                return by_name
+            await asyncio.sleep(0.1)
+
+
+def adds_up(accounting: Mapping[str, Any]) -> bool:
+    dropped = sum(accounting["dropped"].values())
+    return (
+        accounting["eligible"] == accounting["sampled"] + accounting["unsampled"]
+        and accounting["sampled"] == accounting["completed"] + accounting["failed"] + dropped + accounting["under_way"]
+    )
+
+
+def test_the_right_verdict_for_each(tmp_path: Path) -> None:
+    asyncio.run(_the_right_verdict_for_each(tmp_path))
+
+
+async def _the_right_verdict_for_each(folder: Path) -> None:
+    primary = {"primary": Model(valid=0.95)}
+    shadow = {
+        name: experiment(
+            name,
+            primary={"kind": "validity", "margin": 0.1},
+            guardrails=[
+                {"kind": "errors", "margin": 0.06},
+                {"kind": "ttft", "slo": "200ms" if name == "slow" else "30s", "margin": 0.3},
+                {"kind": "cost", "margin": 0.3},
+            ],
+            max_units=UNITS,
+        )
+        for name in CANDIDATES
+    }
+    async with Scripted({**primary, **CANDIDATES}).serving() as there:
+        with processes.proxy(config(there.url, shadow), folder) as proxy:
+            async with httpx.AsyncClient(base_url=proxy.base_url, timeout=60) as client:
+                for start in range(0, UNITS, 4):
+                    answers = await asyncio.gather(*[send(client, start + n, stream=n % 2 == 0) for n in range(4)])
+                    assert {answer.status_code for answer in answers} == {200}
+                    found = await settled(client, lambda by: all(one["waiting"] < 40 for one in by.values()))
+                    if all(one["state"] != "running" for one in found.values()):
+                        break
+                found = await settled(
+                    client, lambda by: all(one["accounting"]["under_way"] == 0 for one in by.values())
+                )
+    for name, (state, why) in VERDICTS.items():
+        one = found[name]
+        assert (name, one["state"], one["why"]) == (name, state, one["why"])
+        assert why is None or why in (one["label"] or one["why"]), one
+        assert adds_up(one["accounting"]), one
+        assert not {"queue", "busy", "fault", "incompatible"} & {
+            k for k, v in one["accounting"]["dropped"].items() if v
+        }
+    # Within the plan: a difference of 0 or 1 in one of ten units, four metrics.
+    plan = evidence.plan(0.31, 0.1, metrics=4)
+    assert found["equal"]["units"] <= plan.most
+    assert found["worse"]["units"] <= 2 * plan.most
+    stored = processes.rows(
+        folder, "SELECT experiment, count(*) AS n, sum(scored) AS units FROM v_shadow_pairs GROUP BY 1"
+    )
+    for row in stored:
+        accounting = found[row["experiment"]]["accounting"]
+        assert row["n"] == accounting["completed"] + accounting["failed"]
+        assert row["units"] == found[row["experiment"]]["units"]
+    _recomputed_from_sql(folder, found)
+
+
+def _recomputed_from_sql(folder: Path, found: Mapping[str, Any]) -> None:
+    """The verdict follows from the bins alone."""
+    query = "SELECT experiment, metric, bin, count(*) AS n FROM v_shadow_scores WHERE bin IS NOT NULL GROUP BY 1, 2, 3"
+    rows = processes.rows(folder, query)
+    counts = {row["bin"]: row["n"] for row in rows if (row["experiment"], row["metric"]) == ("equal", "validity")}
+    assert evidence.log_above(counts, -0.1) >= math.log(2 / 0.05)
+    verdicts = processes.rows(folder, "SELECT experiment, detail FROM shadow_events WHERE event = 'verdict'")
+    assert {row["experiment"]: json.loads(row["detail"])["state"] for row in verdicts} == {
+        name: one["state"] for name, one in found.items()
+    }
