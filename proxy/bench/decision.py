@@ -48,7 +48,7 @@ class Standing(NamedTuple):
     parts: dict[Metric, float]
     """Each metric on its scale from 0 to 1."""
     dominated_by: str | None
-    """A target that is surely better in one metric and surely worse in none."""
+    """A target that is surely better in one metric and, as far as is seen, within the gates' margins in the others."""
     frontier: bool
     """No other target is both cheaper and more accurate."""
 
@@ -143,7 +143,7 @@ def _standings(
             one.score,
             one.best,
             {metric: part[metric] for metric in weights},
-            _dominated(index, found, parts, weights),
+            _dominated(suite, index, found, weights),
             _on_frontier(index, found),
         )
         for index, (table, one, part) in enumerate(zip(tables, ranked, parts, strict=True))
@@ -169,9 +169,7 @@ def _sides(metric: Metric, figures: Figures) -> tuple[float, float, float] | Non
     return one.value, one.low, one.high
 
 
-def _dominated(
-    index: int, found: Sequence[Figures], parts: Sequence[Mapping[Metric, float]], weights: Mapping[Metric, float]
-) -> str | None:
+def _dominated(suite: Suite, index: int, found: Sequence[Figures], weights: Mapping[Metric, float]) -> str | None:
     mine = {metric: _sides(metric, found[index]) for metric in weights}
     for other, figures in enumerate(found):
         if other == index:
@@ -180,13 +178,18 @@ def _dominated(
         surely = False
         for metric in weights:
             a, b = mine[metric], theirs[metric]
-            if a is None or b is None or a[1] > b[2]:
+            if a is None or b is None or a[1] > b[2] or a[0] - b[0] > _slack(suite, metric, a[0]):
                 break
             surely = surely or b[1] > a[2]
         else:
             if surely:
                 return figures.target
     return None
+
+
+def _slack(suite: Suite, metric: Metric, value: float) -> float:
+    margin = suite.gates[metric].margin if metric in suite.gates else 0.0
+    return margin * abs(value) if metric in ("latency", "cost") else margin
 
 
 def _on_frontier(index: int, found: Sequence[Figures]) -> bool:

@@ -53,9 +53,9 @@ def _remarks(
         said.append("The run is not finished: what follows rests on the cases that every target was asked.")
     for metric in decision.left_out:
         said.append(f"{metric} counts for nobody: not every target has it.")
-    for one in found:
-        if one.unpriced:
-            said.append(f"{one.target}: {one.unpriced} of {one.requests} requests have no price.")
+    unpriced = [f"{one.target} ({one.unpriced} of {one.requests})" for one in found if one.unpriced]
+    if unpriced:
+        said.append(f"Requests without a price: {', '.join(unpriced)}. Set `prices` in the config.")
     units = len(laid[0].units) if laid else 0
     if decision.pairs:
         worst = max(pair.detectable for pair in decision.pairs)
@@ -70,22 +70,6 @@ def _remarks(
 
 
 def as_json(made: Report) -> bytes:
-    def estimate(one: Estimate) -> Json:
-        return {"value": _finite(one.value), "low": _finite(one.low), "high": _finite(one.high), "n": one.n} | (
-            {"note": one.note} if one.note else {}
-        )
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Estimate):
-            return estimate(value)
-        if isinstance(value, tuple) and hasattr(value, "_asdict"):
-            return {name: plain(inner) for name, inner in value._asdict().items()}
-        if isinstance(value, Mapping):
-            return {str(name): plain(inner) for name, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(inner) for inner in value]
-        return _finite(value) if isinstance(value, float) else value
-
     whole = {
         "suite": made.suite.name,
         "run": made.manifest,
@@ -96,6 +80,20 @@ def as_json(made: Report) -> bytes:
         "decision": plain(made.decision),
     }
     return orjson.dumps(whole, option=orjson.OPT_INDENT_2)
+
+
+def plain(value: Any) -> Any:
+    """Figures as JSON has them; what is infinite is the text `inf`."""
+    if isinstance(value, Estimate):
+        told = {"value": _finite(value.value), "low": _finite(value.low), "high": _finite(value.high), "n": value.n}
+        return told | ({"note": value.note} if value.note else {})
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: plain(inner) for name, inner in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return _finite(value) if isinstance(value, float) else value
 
 
 def _finite(value: float | None) -> float | str | None:

@@ -39,7 +39,7 @@ Score = Callable[[Case, Answer, Exchange], Awaitable[dict[str, float | None]]]
 class Asks(Protocol):
     """What a runner needs of a session."""
 
-    async def ask(self, label: str, body: Json, *, due_ns: int = 0, keep: bool = True) -> Called: ...
+    async def ask(self, label: str, body: Json, *, due_ns: int = 0, patience: float | None = None) -> Called: ...
 
 
 class Progress(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple, Self
 
@@ -12,7 +13,8 @@ import orjson
 
 from proxy import config as settings
 from proxy.assemble import front
-from proxy.bench.suite import Suite, Target
+from proxy.bench.arrivals import recorded
+from proxy.bench.suite import Recorded, Suite, Target
 from proxy.call import Called, call
 from proxy.clock import RealClock
 from proxy.config.load import parse
@@ -21,10 +23,12 @@ from proxy.engine import Engine
 from proxy.errors import Refusal
 from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
+from proxy.measure.store.reads import Reads
 from proxy.measure.store.writer import StoreSink
 from proxy.record import Origin, Sink
 from proxy.router import Route, Router
 from proxy.transport.choose import Transports
+from proxy.wire.answer import answer_of
 from proxy.wire.chat import ChatRequest
 
 Json = dict[str, Any]
@@ -74,23 +78,35 @@ class Session:
 
     def dearest(self, label: str) -> tuple[float, float] | None:
         """USD for a token of input and of output at the dearest target that may answer; None where one has no price."""
-        prices = [getattr(target, "price", None) for target in self.ways[label].route.targets]
+        prices = [target.price for target in self.ways[label].route.targets]
         tariffs = [price.tariff if price is not None else None for price in prices]
         rates = [rate for one in tariffs if one is not None for rate in (one.rates, *(step for _, step in one.steps))]
         if None in tariffs or not rates:
             return None
         return max(rate.input for rate in rates), max(rate.output for rate in rates)
 
-    async def ask(self, label: str, body: Json, *, due_ns: int = 0, keep: bool = True) -> Called:
+    async def ask(self, label: str, body: Json, *, due_ns: int = 0, patience: float | None = None) -> Called:
         """One request of the suite to one of its targets; `body` without `model`."""
         way = self.ways[label]
         ask = ChatRequest.parse(orjson.dumps({"model": way.model, **body, **way.params}))
-        return await call(self.engine, ask, self.router.plan(way.route, ask), due_ns=due_ns, keep=keep)
+        return await call(self.engine, ask, self.router.plan(way.route, ask), due_ns=due_ns, patience=patience)
 
-    async def ask_model(self, model: str, body: Json) -> Called:
-        """One request to any route or provider/model of the config, not streamed: a judge, say."""
+    async def words(self, model: str, body: Json) -> str:
+        """The text that any route or provider/model of the config answers; empty where it failed. For judges."""
         ask = ChatRequest.parse(orjson.dumps({"model": model, **body}))
-        return await call(self.engine, ask, self.router.plan(self.router.find(model, True), ask))
+        called = await call(self.engine, ask, self.router.plan(self.router.find(model, True), ask))
+        return answer_of(called.data, stream=False).text
+
+    async def arrivals(self, wanted: Recorded) -> list[float]:
+        """When the live requests of a route arrived, in seconds from the first, by the store."""
+        if self.store is None:
+            raise ConfigError([Problem(self._suite.name, "load.recorded", "there is no store: `storage` is none")])
+        since = datetime.fromtimestamp(self.clock.wall() - wanted.since, UTC).isoformat(timespec="milliseconds")
+        times = await Reads(self.store).arrivals(wanted.route, since.replace("+00:00", "Z"))
+        if not times:
+            where = f"no live request of the route {wanted.route!r} in this time is in the store"
+            raise ConfigError([Problem(self._suite.name, "load.recorded", where)])
+        return recorded(times, wanted.speed)
 
     def _way(self, target: Target) -> Way:
         model = target.target or f"{address_name(target)}/{target.model}"

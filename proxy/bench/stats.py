@@ -57,14 +57,14 @@ def share(
     if n == 0:
         return _nothing(0, "no units")
     w = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    mean = min(1.0, max(0.0, math.fsum(w * x) / math.fsum(w)))
     w = w / w.sum()
-    mean = float((w * x).sum())
     if n == 1:
         return Estimate(mean, None, None, 1, "one unit tells no spread")
     error2 = float((w**2 * (x - mean) ** 2).sum()) * n / (n - 1)
     # Scores that are all equal say nothing of the spread: then a yes/no variance at Kish's size is the cautious answer.
     effective = 1.0 / float((w**2).sum())
-    if error2 > 0 and 0 < mean < 1:
+    if x.min() < x.max():
         effective = mean * (1 - mean) / error2
     z = float(scipy_stats.norm.ppf((1 + level) / 2) if n >= 60 else scipy_stats.t.ppf((1 + level) / 2, n - 1))
     middle = (mean + z * z / (2 * effective)) / (1 + z * z / effective)

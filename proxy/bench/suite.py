@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, ValidationError, model_validator
@@ -18,6 +19,7 @@ from pydantic_core import CoreSchema
 
 from proxy.config.explain import is_not_text, problem
 from proxy.config.fields import (
+    Duration,
     EmptyIsDefault,
     EmptyIsNone,
     Flag,
@@ -32,6 +34,7 @@ from proxy.config.fields import (
     Whole,
     text,
 )
+from proxy.config.known import is_loopback
 from proxy.config.problems import ConfigError, Problem, Wrong, did_you_mean
 from proxy.config.section import Section
 from proxy.config.source import FORMATS, MOST_BYTES, read, too_large
@@ -163,6 +166,63 @@ class Gate(Section):
     margin: Number = Field(ge=0, description="Absolute for accuracy and safety (0.03 = 3 points), relative otherwise.")
 
 
+class Drill(Section):
+    """A fault of a simulated upstream in the middle of the load, to see what failover makes of it."""
+
+    control: Text = Field(description="The simulated upstream's /control, on this machine.")
+    fault: Text = Field(default="refuse", description="As in docs/simulated-upstream.md.")
+    at: Duration = Field(default=20.0, description="When it begins, from the start of the load.")
+    seconds: Limit = Field(default=20.0, alias="for", description="How long it lasts.")
+
+    @model_validator(mode="after")
+    def _on_this_machine(self) -> Drill:
+        parts = urlsplit(self.control)
+        if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
+            raise Wrong("`control` is on this machine: a simulated upstream, say http://127.0.0.1:9001/control")
+        return self
+
+
+class Search(Section):
+    """Looks for the highest rate of arrivals at which enough requests meet the service levels of `slo`."""
+
+    share: Share = Field(default=0.99, description="Share of the requests that must meet every service level.")
+    highest: Number = Field(default=1000.0, gt=0, description="Requests a second that are not passed.")
+
+
+class Recorded(Section):
+    """Arrivals as they were in the store."""
+
+    route: Text = Field(description="The route whose requests are meant.")
+    since: Limit = Field(default=3600.0, description="How far back.")
+    speed: Number = Field(default=1.0, gt=0, description="2 plays an hour in half an hour.")
+
+
+class Load(Section):
+    """How `bench load` asks. One of `users`, `ramp`, `rate`, `search` and `recorded`."""
+
+    users: Whole | None = Field(default=None, ge=1, le=10_000, description="Steady users, each asking again at once.")
+    ramp: tuple[Whole, Whole] | None = Field(default=None, description="Users from the first number to the second.")
+    steps: Whole = Field(default=10, ge=2, le=100, description="Steps of the ramp.")
+    rate: Number | None = Field(default=None, gt=0, description="Arrivals a second, whatever became of those before.")
+    arrivals: Literal["poisson", "constant"] = Field(default="poisson", description="How they are spaced.")
+    search: Search | None = Field(default=None, description="Look for the highest rate within the service levels.")
+    recorded: Recorded | None = Field(default=None, description="Arrivals as they were in the store.")
+    seconds: Limit = Field(default=30.0, alias="for", description="How long; for a ramp or a search, each step.")
+    warmup: Duration = Field(default=3.0, description="Load before it that is not counted.")
+    most: Whole = Field(default=2000, ge=1, description="Requests under way at once; what is over it is not sent.")
+    patience: Limit | None = Field(default=None, description="A client gives up after this; null: it waits.")
+    drill: Drill | None = Field(default=None, description="A fault in the middle.")
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Load:
+        shapes = [name for name in ("users", "ramp", "rate", "search", "recorded") if getattr(self, name) is not None]
+        if len(shapes) != 1:
+            raise Wrong(
+                f"a load has one shape, not {', '.join(shapes) or 'none'}", "users, ramp, rate, search, recorded"
+            )
+        return self
+
+
 class Suite(Section):
     name: Name = Field(description="The suite's name in reports and in the store.")
     targets: Annotated[tuple[Target, ...], NotEmpty] = Field(description="Who is asked.")
@@ -181,6 +241,7 @@ class Suite(Section):
         description="How much each metric counts; made to sum to 1.",
     )
     anchors: Annotated[Anchors, EmptyIsDefault] = Anchors()
+    load: Load | None = Field(default=None, description="How `bench load` asks; `bench run` does not look at it.")
     budget: Money | None = Field(default=None, description="Stops the run before it would be exceeded.")
     baseline: Text | None = Field(default=None, description="The target that the others are compared with.")
     gates: dict[Metric, Gate] = Field(

@@ -8,7 +8,9 @@ from xml.sax.saxutils import quoteattr
 
 import orjson
 
+from proxy.bench import loadreport
 from proxy.bench.compare import INVALID, PASS, REGRESSION, Compared, Gated
+from proxy.bench.loadreport import LoadReport
 from proxy.bench.report import HEAD, Report, lines, shown, verdicts
 
 _WORDS = {PASS: "no worse", REGRESSION: "REGRESSION", 3: "inconclusive", INVALID: "not comparable"}
@@ -38,6 +40,26 @@ def show(made: Report) -> None:
     console.print(figures)
     for remark in made.remarks:
         console.print(Text(f"- {remark}", style="dim"))
+
+
+def show_load(made: LoadReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    fancy = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    console = Console(no_color=not fancy, highlight=False, width=None if fancy else 200)
+    for one in made.targets:
+        console.print(Text(one.target, style="bold"))
+        for words in loadreport.said(made, one):
+            console.print(Text(f"- {words}", style="bold red" if words.startswith("INVALID") else ""))
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for place, column in enumerate(loadreport.HEAD):
+            table.add_column(column, justify="left" if place in (0, len(loadreport.HEAD) - 1) else "right")
+        for row in loadreport.lines(made, one):
+            table.add_row(*(Text(cell) for cell in row))
+        console.print(table)
+        console.print()
 
 
 def gates_table(made: Compared, old: str, new: str) -> str:

@@ -37,6 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example:\n  weighbridge bench run examples/suites/support.json --config weighbridge.yaml\n\n"
         "Exit status: 0 the run is whole and valid, 2 something to mend, 4 the run is invalid, 130 stopped."
     )
+    load = _command(commands, "load", "put targets under load: users, ramps, arrivals, a search, a failover drill")
+    load.add_argument("suite", metavar="SUITE", help="a suite with a section `load`")
+    _common(load)
+    load.add_argument("--target", action="append", metavar="NAME", help="only this target of the suite (repeatable)")
+    load.add_argument("--score", action="store_true", help="judge every answer too, with the suite's scorers")
+    load.add_argument("--tag", help="a name for this run")
+    load.add_argument("--format", choices=("table", "md", "json"), default="table")
+    load.epilog = (
+        "example:\n  weighbridge bench load examples/suites/ramp.json --config weighbridge.yaml\n\n"
+        "Exit status: 0 the run is valid, 2 something to mend, 4 the run is invalid (the generator was late)."
+    )
     report = _command(commands, "report", "show a run again")
     report.add_argument("run", metavar="RUN", nargs="?", default="last", help="id, tag or `last` (default)")
     report.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
@@ -81,9 +92,14 @@ def run(args: argparse.Namespace) -> int:
     from proxy.config import ConfigError
 
     try:
-        code: int = {"run": _run, "report": _report, "compare": _compare, "list": _list, "schema": _schema}[args.bench](
-            args
-        )
+        code: int = {
+            "run": _run,
+            "load": _load,
+            "report": _report,
+            "compare": _compare,
+            "list": _list,
+            "schema": _schema,
+        }[args.bench](args)
     except ConfigError as error:
         count = len(error.problems)
         print(error, file=sys.stderr)
@@ -200,15 +216,9 @@ def _opened(args: argparse.Namespace, suite: Suite, cases: Sequence[Any]) -> Run
 async def _asked(suite: Suite, cases: Sequence[Any], session: Session, run: Run, plan: Any) -> bool:
     from proxy.bench.runner import Runner, Spend, invalid
     from proxy.bench.scorers import Scorers
-    from proxy.wire.answer import answer_of
 
     async with session:
-
-        async def judge(model: str, body: dict[str, Any]) -> str:
-            called = await session.ask_model(model, body)
-            return answer_of(called.data, stream=False).text
-
-        score = Scorers(suite, judge)
+        score = Scorers(suite, session.words)
         with _progress(len(cases) * suite.repeats * len(suite.targets)) as show:
             runner = Runner(suite, cases, session, run, score, Spend(suite.budget, plan.worst_case), show)
             loop = asyncio.get_running_loop()
@@ -220,9 +230,7 @@ async def _asked(suite: Suite, cases: Sequence[Any], session: Session, run: Run,
     reasons = invalid(suite, run.rows(), worst)
     manifest["invalid"] = list(dict.fromkeys([*manifest.get("invalid", []), *reasons]))
     if whole:
-        from datetime import UTC, datetime
-
-        manifest["finished"] = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        manifest["finished"] = _now()
     run.begin(manifest)
     return whole
 
@@ -275,6 +283,98 @@ def _said(one: Progress) -> str:
     return f"{one.failed} failed, {one.running} running, {money}"
 
 
+# -- load
+
+
+def _load(args: argparse.Namespace) -> int:
+    from proxy.bench import data, loadreport, scorers
+    from proxy.bench.manifest import manifest
+    from proxy.bench.results import Run
+    from proxy.bench.session import Session
+    from proxy.bench.suite import load
+    from proxy.config import ConfigError, Problem, find
+    from proxy.config.problems import did_you_mean
+
+    suite = load(args.suite)
+    if suite.load is None:
+        raise ConfigError([Problem(args.suite, "load", "is missing", 'say for example "load": {"users": 50}')])
+    labels = [target.label for target in suite.targets]
+    for name in args.target or ():
+        if name not in labels:
+            raise ConfigError([Problem(args.suite, "targets", f"has no {name!r}", did_you_mean(name, labels))])
+    config = find(args.config)
+    cases = data.load(suite)
+    if args.score:
+        scorers.check(suite, cases)
+    told = {**manifest(suite, cases, args.tag), "kind": "load"}
+    run = Run(Path(args.out) / told["id"])
+    run.begin(told)
+    print(f"load {told['id']} in {run.folder}", file=sys.stderr)
+    session = Session(config, suite)
+    asyncio.run(_loaded(suite, cases, session, run, args.target or labels, args.score))
+    made = loadreport.report(suite, run.manifest, run.rows())
+    told |= {"finished": _now(), "invalid": loadreport.invalid(made)}
+    run.begin(told)
+    run.write("report.html", loadreport.as_html(made))
+    run.write("report.json", loadreport.as_json(made))
+    run.write("report.md", loadreport.as_markdown(made).encode())
+    _show_load(made, args.format)
+    print(f"{run.folder}/: report.html, report.md, report.json, results.jsonl", file=sys.stderr)
+    return 4 if told["invalid"] else 0
+
+
+async def _loaded(
+    suite: Suite, cases: Sequence[Any], session: Session, run: Run, labels: Sequence[str], judged: bool
+) -> None:
+    from proxy.bench.load import Loader, Tick
+    from proxy.bench.scorers import Scorers
+
+    assert suite.load is not None  # noqa: S101
+    last = [0.0]
+
+    def tick(one: Tick) -> None:
+        if one.seconds - last[0] >= 2.0:
+            last[0] = one.seconds
+            print(
+                f"{one.seconds:6.0f} s  {one.phase:>12}  "
+                f"{one.done:,} done, {one.failed:,} failed, {one.running} running",
+                file=sys.stderr,
+            )
+
+    async with session:
+        arrivals: Sequence[float] = ()
+        if suite.load.recorded is not None:
+            arrivals = await session.arrivals(suite.load.recorded)
+
+        loop = asyncio.get_running_loop()
+        for label in labels:
+            last[0] = 0.0
+            score = Scorers(suite, session.words) if judged else None
+            loader = Loader(suite, suite.load, label, cases, session, run, score, tick)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, loader.stop)
+            await loader.run(arrivals)
+
+
+def _show_load(made: Any, form: str) -> None:
+    from proxy.bench import loadreport
+    from proxy.bench.terminal import show_load
+
+    if form == "json":
+        sys.stdout.buffer.write(loadreport.as_json(made) + b"\n")
+        sys.stdout.flush()
+    elif form == "md":
+        print(loadreport.as_markdown(made))
+    else:
+        show_load(made)
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 # -- report and compare
 
 
@@ -289,6 +389,15 @@ def _report(args: argparse.Namespace) -> int:
     from proxy.bench.report import as_html, report
 
     run = _find(args.out, args.run)
+    if run.manifest["kind"] == "load":
+        from proxy.bench import loadreport
+
+        loaded = loadreport.report(_suite_of(run), run.manifest, run.rows())
+        if args.format == "html":
+            sys.stdout.buffer.write(loadreport.as_html(loaded))
+        else:
+            _show_load(loaded, args.format)
+        return 0
     made = report(_suite_of(run), run.manifest, run.rows())
     if args.format == "html":
         sys.stdout.buffer.write(as_html(made))
@@ -318,6 +427,8 @@ def _compare(args: argparse.Namespace) -> int:
     old, new = _find(args.out, args.base), _find(args.out, args.new)
     if old.folder == new.folder:
         raise _Missing(f"{args.base} and {args.new} are the same run, {old.folder.name}.")
+    if {old.manifest["kind"], new.manifest["kind"]} != {"run"}:
+        raise _Missing("Only runs of `bench run` can be compared; loads are shown by `bench report`.")
     suite = _suite_of(new)
     before, after = old.rows(), new.rows()
     reasons = compare.invalid(old.manifest, new.manifest) + compare.wire_mismatch({"old": before, "new": after})

@@ -64,7 +64,7 @@ def test_close_targets_are_not_ranked() -> None:
 
 def test_a_clear_winner_is_named_and_the_dominated_one_too() -> None:
     plan = suite(["good", "bad"], 200, safety=True)
-    laws = {"good": Law(0.9, usd=0.001, median_ms=500), "bad": Law(0.6, usd=0.004, median_ms=2000)}
+    laws = {"good": Law(0.9, usd=0.001, median_ms=500), "bad": Law(0.6, safety=0.9, usd=0.004, median_ms=2000)}
     found = decided(plan, rows(plan, laws, 200, rng()))
     assert [choice.target for choice in found.choices] == ["good", "good", None]
     assert found.standings[1].dominated_by == "good"

@@ -136,6 +136,8 @@ def test_nothing_is_lost_or_asked_twice_after_a_kill(tmp_path: Path, providers: 
         right = {row["case"] for row in mine if row["success"]}
         assert by_target[target]["accuracy"]["value"] == pytest.approx(len(right) / PROMPTS)
         assert 0.5 < by_target[target]["accuracy"]["value"] < 1.0
+        spent = sum(row["input_tokens"] + 2 * row["output_tokens"] for row in mine) / 1e6
+        assert by_target[target]["spent_usd"] == pytest.approx(spent)
     cold = [row for row in after if row["cold"]]
     assert Counter(row["target"] for row in cold) == {"a/m": 2, "b/m": 2}  # once for each start of the command
 

@@ -90,6 +90,18 @@ class Reads:
         async with self._connection() as connection:
             return [_exchange(row) for row in await connection.execute_fetchall(query, (*values, limit))]
 
+    async def arrivals(self, route: str, since: str) -> list[float]:
+        """When the live requests of a route arrived, in seconds since 1970; `since`: ISO 8601. For replays of a load.
+
+        Raises `StoreUnavailable`.
+        """
+        query = (
+            "SELECT (julianday(at) - 2440587.5) * 86400.0 FROM v_exchanges"
+            " WHERE origin = 'live' AND route = ? AND at >= ? ORDER BY at"
+        )
+        async with self._connection() as connection:
+            return [float(row[0]) for row in await connection.execute_fetchall(query, (route, since))]
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[aiosqlite.Connection]:
         path = self._store.path

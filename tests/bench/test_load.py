@@ -1,0 +1,190 @@
+"""Loads against real simulated providers: what is written down is what the providers counted. No durations asserted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy import config as settings
+from proxy.bench import data
+from proxy.bench.load import Loader
+from proxy.bench.loadfigures import figures
+from proxy.bench.loadreport import as_html, as_json, as_markdown, report, said
+from proxy.bench.results import Run
+from proxy.bench.scorers import Scorers
+from proxy.bench.session import Session
+from proxy.bench.suite import Suite, parse
+from proxy.config.load import parse as parse_config
+from proxy.simulated import Simulated
+
+CASES = [{"prompt": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(40)]
+
+
+def planned(load: dict[str, Any], target: str = "chat", **more: Any) -> Suite:
+    whole = {
+        "name": "load",
+        "targets": [target],
+        "tasks": {"sums": {"data": CASES, "scorers": ["numeric"]}},
+        "sampling": {"max_tokens": 64},
+        "slo": {"e2e": "30s"},
+        "load": {"warmup": "0s", **load},
+        **more,
+    }
+    return parse(json.dumps(whole))
+
+
+def config(*upstreams: Simulated) -> settings.Config:
+    whole = {
+        "storage": "none",
+        "providers": {
+            f"p{place}": {"dialect": "openai", "base_url": one.base_url, "api_key": None}
+            for place, one in enumerate(upstreams)
+        },
+        "routes": {"chat": {"targets": [f"p{place}/m" for place in range(len(upstreams))]}},
+    }
+    return parse_config(json.dumps(whole), source="test", format="json")
+
+
+async def loaded(suite: Suite, settings: settings.Config, run: Run, *, score: bool = False) -> list[dict[str, Any]]:
+    assert suite.load is not None
+    async with Session(settings, suite) as session:
+        judged = Scorers(suite, session.words) if score else None
+        await Loader(suite, suite.load, suite.targets[0].label, data.load(suite), session, run, judged).run()
+    return run.rows()
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        {"users": 5, "for": "1s"},
+        {"ramp": [1, 6], "steps": 3, "for": "500ms"},
+        {"rate": 40, "for": "1s"},
+        {"rate": 40, "for": "1s", "arrivals": "constant"},
+    ],
+    ids=["users", "ramp", "poisson", "constant"],
+)
+def test_every_request_is_written_down_once(tmp_path: Path, load: dict[str, Any]) -> None:
+    async def play() -> None:
+        async with Simulated(tokens=4, ttft="5ms") as upstream:
+            suite = planned(load)
+            rows = await loaded(suite, config(upstream), Run(tmp_path))
+            assert len(rows) == upstream.stats.requests > 0
+            assert {row["outcome"] for row in rows} == {"ok"}
+            if "rate" in load and load.get("arrivals") == "constant":
+                assert len(rows) == 40
+            found = figures(suite, "chat", rows)
+            assert sum(phase.requests for phase in found.phases) == len(rows)
+            assert found.closed == ("rate" not in load)
+
+    asyncio.run(play())
+
+
+def test_what_is_more_than_may_be_under_way_is_not_sent_and_counted(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with Simulated(tokens=2, ttft="400ms") as upstream:
+            suite = planned({"rate": 50, "arrivals": "constant", "for": "1s", "most": 3})
+            rows = await loaded(suite, config(upstream), Run(tmp_path))
+            counts = Counter(row["outcome"] for row in rows)
+            assert len(rows) == 50
+            assert counts["ok"] == upstream.stats.requests
+            assert counts["not_sent"] == 50 - counts["ok"] > 0
+            (phase,) = figures(suite, "chat", rows).phases
+            assert phase.kinds == {"not_sent": counts["not_sent"]}
+            assert phase.e2e["p50"].value == float("inf")
+
+    asyncio.run(play())
+
+
+def test_limits_and_timeouts_and_cuts_are_told_apart(tmp_path: Path) -> None:
+    async def play() -> None:
+        faults = ["http_429#1-10", "cut_mid_stream=after:1#11-15", "stall_mid_stream=after:1#16-18"]
+        async with Simulated(tokens=6, faults=faults) as upstream:
+            made = config(upstream)
+            route = made.routes["chat"]
+            quick = route.model_copy(
+                update={
+                    "retries": route.retries.model_copy(update={"per_target": 1}),
+                    "targets": tuple(
+                        one.model_copy(update={"timeouts": one.timeouts.model_copy(update={"stall": 0.3})})
+                        for one in route.targets
+                    ),
+                    "breaker": False,
+                }
+            )
+            made = made.model_copy(update={"routes": {"chat": quick}})
+            suite = planned({"rate": 30, "arrivals": "constant", "for": "1s"})
+            rows = await loaded(suite, made, Run(tmp_path))
+            kinds = Counter(row["error_kind"] for row in rows)
+            assert kinds["rate_limit"] == 10
+            assert kinds["truncated"] == 5
+            assert kinds["stall"] == 3
+            assert kinds[None] == 12
+
+    asyncio.run(play())
+
+
+def test_a_drill_finds_the_failover_and_what_the_fallback_is_worth(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with (
+            Simulated(tokens=2, ttft="5ms", skill=1.0) as first,
+            Simulated(tokens=2, ttft="5ms", skill=0.0) as second,
+        ):
+            control = first.base_url.removesuffix("/v1") + "/control"
+            drill = {"control": control, "fault": "http_503", "at": "500ms", "for": "1s"}
+            suite = planned({"users": 4, "for": "3s", "drill": drill})
+            rows = await loaded(suite, config(first, second), Run(tmp_path), score=True)
+            requests = [row for row in rows if row["kind"] == "request"]
+            assert {row["outcome"] for row in requests} == {"ok"}  # no client saw anything of it
+            found = figures(suite, "chat", rows).recovery
+            assert found is not None
+            assert found.primary == "p0/m"
+            assert found.errors == 0
+            assert found.diverted["p1/m"] > 0
+            assert found.to_failover_s is not None
+            assert found.quality["p0/m"].value == 1.0
+            assert found.quality["p1/m"].value == 0.0
+            assert not first.faults
+            made = report(suite, {"id": "x"}, rows)
+            assert any("diverted" in words for words in said(made, made.targets[0]))
+            assert b"<svg" in as_html(made)
+            assert "p1/m" in as_markdown(made)
+            assert json.loads(as_json(made))["targets"][0]["recovery"]["errors"] == 0
+
+    asyncio.run(play())
+
+
+def test_the_knee_is_where_the_target_begins_to_refuse(tmp_path: Path) -> None:
+    """A ramp against one that carries four at a time: made-up rows, so that the truth is known."""
+    suite = planned({"ramp": [2, 8], "steps": 4, "for": "1s"}, slo={"e2e": "1s"})
+    rows = []
+    for users in (2, 4, 6, 8):
+        for n in range(200):
+            refused = users > 4 and n % users >= 4
+            rows.append(
+                {
+                    "kind": "request", "target": "chat", "phase": f"{users} users", "users": users, "rate": None,
+                    "measured": True, "due_s": users + n / 200, "outcome": "rate_limited" if refused else "ok",
+                    "error_kind": "rate_limit" if refused else None, "ttft_ms": 100.0, "e2e_ms": 200.0, "stalls": 0,
+                    "attempts": 1, "lag_ms": 0.0, "served_by": None if refused else "a", "cost_usd": None,
+                }
+            )  # fmt: skip
+    found = figures(suite, "chat", rows)
+    assert found.knee is not None
+    assert found.knee.users == 4
+    assert found.phases[2].kinds == {"rate_limit": sum(1 for n in range(200) if n % 6 >= 4)}
+
+
+def test_a_generator_that_was_late_makes_the_run_invalid() -> None:
+    suite = planned({"rate": 10, "for": "1s"})
+    row = {
+        "kind": "request", "target": "chat", "phase": "10/s", "users": None, "rate": 10, "measured": True,
+        "due_s": 0.0, "outcome": "ok", "error_kind": None, "ttft_ms": 1.0, "e2e_ms": 2.0, "stalls": 0, "attempts": 1,
+        "lag_ms": 90.0, "served_by": "a", "cost_usd": None,
+    }  # fmt: skip
+    assert figures(suite, "chat", [row] * 50).invalid
+    assert not figures(suite, "chat", [{**row, "lag_ms": 1.0}] * 50).invalid
