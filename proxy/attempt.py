@@ -128,8 +128,18 @@ class Try:
             return []
         self._due_ns += blocked_ns
         self._deadline.limit("stall", self._due_ns)
+        reply, decoder = self._reply, self._decoder
+        assert reply is not None  # noqa: S101  (more() follows open())
         try:
-            return await self._next()
+            while True:
+                data, at = await reply.read()
+                chunks = decoder.feed(data) if data else decoder.close()
+                self.attempt.answer_bytes += len(data)
+                if chunks:
+                    self._mark(chunks, at)
+                    return chunks
+                if not data:
+                    return chunks
         except UpstreamError as error:
             broken = self._after_content(error)
         except asyncio.CancelledError:
@@ -238,33 +248,21 @@ class Try:
             if size > HELD_LIMIT + 4 * self.attempt.request_bytes:
                 raise UpstreamError(Kind.MALFORMED, "decoder", "too many events without content", status=200)
 
-    async def _next(self) -> list[Chunk]:
-        reply = self._reply
-        assert reply is not None  # noqa: S101  (more() follows open())
-        while True:
-            data, at = await reply.read()
-            chunks = self._decoder.feed(data) if data else self._decoder.close()
-            self.attempt.answer_bytes += len(data)
-            if chunks:
-                self._mark(chunks, at)
-                return chunks
-            if not data:
-                return chunks
-
     def _mark(self, chunks: list[Chunk], at: int) -> None:
         """Times of content, and from them when the next must come; comments do not move it."""
         count = 0
         for chunk in chunks:
-            if chunk.kind == CONTENT:
+            kind = chunk.kind
+            if kind == CONTENT:
                 count += 1
-            elif chunk.kind == FINISH or chunk.kind == DONE:
+            elif kind in (FINISH, DONE):
                 self._due_ns = at + self._stall_ns
         if not count:
             return
-        marks = self.attempt.marks
-        gaps = self.attempt.gaps
+        attempt = self.attempt
+        marks, gaps = attempt.marks, attempt.gaps
         if gaps is None:
-            gaps = self.attempt.gaps = Gaps()
+            gaps = attempt.gaps = Gaps()
             marks.first_content = at
             if count > 1:
                 gaps.add(0, count - 2)

@@ -23,6 +23,11 @@ class Downstream(Protocol):
     headers: Headers
     """Of the request; names in lower case."""
 
+    @property
+    def full(self) -> bool:
+        """`write` may have to wait for the client."""
+        ...
+
     async def receive(self) -> tuple[bytes, bool]:
         """The next piece of the request's body, and whether more will follow.
 
@@ -66,6 +71,10 @@ class Asgi:
         self._send = send
         self._head: dict[str, Any] | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        return True  # ASGI does not tell
 
     async def receive(self) -> tuple[bytes, bool]:
         message = await self._receive()

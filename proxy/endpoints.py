@@ -178,9 +178,10 @@ class Doors:
             exchange.answer_bytes += len(data)
             if carry is not None:
                 carry.add(data)
-            run.sending()
-            await client.write(data, run.ended)
-            if run.ended:
+            run.sending(client.full)
+            ended = run.ended
+            await client.write(data, ended)
+            if ended:
                 return
             if run.deadline.stopped == GONE:
                 raise Gone(GONE)

@@ -69,6 +69,7 @@ class Run:
     __slots__ = (
         "_engine",
         "_form",
+        "_relayed_ns",
         "_sending_ns",
         "_try",
         "_wants_usage",
@@ -87,6 +88,9 @@ class Run:
         self._wants_usage = False
         self._form: Form = OPENAI
         self._sending_ns = 0
+        """Since when the client is waited for; 0 if it is not."""
+        self._relayed_ns = 0
+        """When the last content that was handed on had been read."""
         self.ended = False
         """The answer is over: `next` has nothing more."""
         self.unrecorded = False
@@ -140,7 +144,9 @@ class Run:
         """The next bytes of a committed stream; `b""` when it is over. Raises `Gone`."""
         one = self._try
         assert one is not None  # noqa: S101  (next() follows commit())
-        blocked = self._engine.clock.now() - self._sending_ns
+        blocked = 0
+        if self._sending_ns:
+            blocked, self._sending_ns = self._engine.clock.now() - self._sending_ns, 0
         while True:
             try:
                 chunks = await one.more(blocked)
@@ -180,16 +186,19 @@ class Run:
             self._try.abandon(Kind.INTERNAL, "a fault of the proxy")
         self._fail(Kind.INTERNAL)
 
-    def sending(self) -> None:
-        """The client is about to be sent something: from now on it is the one that is waited for."""
-        assert self._try is not None  # noqa: S101
+    def sending(self, may_wait: bool = False) -> None:
+        """The client is about to be sent something; if it may not take it at once, it is the one to be waited for."""
+        one = self._try
+        assert one is not None  # noqa: S101
         now = self._engine.clock.now()
-        read = self._try.attempt.marks.last_content
-        if read > self._sending_ns:
+        read = one.attempt.marks.last_content
+        if read != self._relayed_ns:
+            self._relayed_ns = read
             self.exchange.relay_ns += now - read
             self.exchange.relays += 1
-        self._sending_ns = now
-        self.deadline.limit(DOWNSTREAM, now + self._try.target.timeouts.downstream)
+        if may_wait:
+            self._sending_ns = now
+            self.deadline.limit(DOWNSTREAM, now + one.target.timeouts.downstream)
 
     def trace_headers(self) -> Headers:
         """For the client: its trace, and the span of the attempt that answers it."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_TEXT = re.compile(rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}))*+')
-"""The inside of a JSON string (RFC 8259, section 7), but for surrogates: half a pair of them would be no character."""
+_text = re.compile(rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}))++').match
+"""The inside of a JSON string (RFC 8259, section 7) that is not empty, without surrogates: half a pair of them would be
+no character.
+"""
 _SAYS = re.compile(rb'"content": ?"')
 _PADS = re.compile(rb'"obfuscation": ?"')
 """OpenAI pads its events with so many random letters that their size does not tell the text's."""
@@ -19,7 +21,9 @@ _PADS = re.compile(rb'"obfuscation": ?"')
 
 class Mould(NamedTuple):
     pieces: tuple[bytes, ...]
-    """What stands before, between and after the texts; the last one ends the event."""
+    """What stands before each text."""
+    tail: bytes
+    """What stands behind the last."""
     usage_key: bool
     """See `Chunk`."""
 
@@ -36,20 +40,21 @@ class Mould(NamedTuple):
         tail = event[end:]
         pad = _begin(tail, _PADS)
         if pad == 0:
-            return cls((event[:begin], tail), usage_key)
-        return cls((event[:begin], tail[:pad], tail[_end(tail, pad) :]), usage_key)
+            return cls((event[:begin],), tail, usage_key)
+        return cls((event[:begin], tail[:pad]), tail[_end(tail, pad) :], usage_key)
 
     def fits(self, event: bytes) -> bool:
         """The event is the one this was made of, with another text that is not empty."""
         at = 0
-        for piece in self.pieces[:-1]:
+        for piece in self.pieces:
             if not event.startswith(piece, at):
                 return False
             begin = at + len(piece)
-            at = _end(event, begin)
-            if at == begin:
+            text = _text(event, begin)
+            if text is None:
                 return False
-        return event[at:] == self.pieces[-1] and (event.isascii() or _is_utf8(event))
+            at = text.end()
+        return event[at:] == self.tail and (event.isascii() or _is_utf8(event))
 
 
 def _begin(event: bytes, member: re.Pattern[bytes]) -> int:
@@ -59,9 +64,9 @@ def _begin(event: bytes, member: re.Pattern[bytes]) -> int:
 
 
 def _end(event: bytes, begin: int) -> int:
-    match = _TEXT.match(event, begin)
-    assert match is not None  # noqa: S101  (nothing is a text, too)
-    return match.end()
+    """Where the text that begins there ends."""
+    text = _text(event, begin)
+    return text.end() if text is not None else begin
 
 
 def _is_utf8(event: bytes) -> bool:

@@ -64,8 +64,9 @@ class PassingStream(StreamDecoder):
             for event in self._events.feed(data):
                 if self.ended:
                     break
-                if self._mould is not None and self._mould.fits(event):
-                    chunks.append(Chunk(CONTENT, event, usage_key=self._mould.usage_key))
+                mould = self._mould
+                if mould is not None and mould.fits(event):
+                    chunks.append(Chunk(CONTENT, event, None, mould.usage_key))
                     continue
                 self._mould = None
                 # The common form, one line of JSON, is read here; `_event` takes care of every other.

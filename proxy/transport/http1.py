@@ -154,14 +154,10 @@ class Http1Connection(asyncio.Protocol):
         reply.replayed = True
         return reply
 
-    async def wait(self) -> None:
-        """Until more of the body or its end has come. A cancelled wait closes the connection."""
-        self._waiter = self.pool.loop.create_future()
-        try:
-            await self._waiter
-        except BaseException:
-            self.drop()
-            raise
+    def more(self) -> asyncio.Future[None]:
+        """Done when more of the body or its end has come. Who is cancelled while waiting closes the connection."""
+        self._waiter = waiter = self.pool.loop.create_future()
+        return waiter
 
     def take(self) -> bytes:
         """All body bytes as they came; the socket is read from again."""
@@ -228,7 +224,7 @@ class Http1Connection(asyncio.Protocol):
             self.drop()
             return
         self.last_ns = perf_counter_ns()
-        headed = self.headed
+        headed = self.headed  # before this piece
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -246,7 +242,11 @@ class Http1Connection(asyncio.Protocol):
         elif self.headed:
             if not self.ended:
                 self._bound_body(size)
-            self._wake()
+            waiter = self._waiter
+            if waiter is not None:
+                self._waiter = None
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def pause_writing(self) -> None:
         self._writing = True

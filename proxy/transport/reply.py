@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from policies.verdict import Kind
@@ -47,7 +48,11 @@ class Http1Reply:
                 return b"", connection.last_ns
             if connection.error is not None:
                 raise connection.error
-            await connection.wait()
+            try:
+                await connection.more()
+            except BaseException:
+                connection.drop()
+                raise
         return connection.take(), connection.last_ns
 
     async def _read_decoded(self, connection: Http1Connection, decoder: Decoder) -> tuple[bytes, int]:
@@ -63,10 +68,13 @@ class Http1Reply:
                 elif connection.error is not None:
                     raise connection.error
                 else:
-                    await connection.wait()
+                    await connection.more()
         except CodingError as error:
             connection.drop()
             raise TransportError(Kind.TRUNCATED, str(error), sent=True, answered=True) from None
+        except asyncio.CancelledError:
+            connection.drop()
+            raise
 
     def release(self) -> None:
         connection, self._connection = self._connection, None

@@ -74,6 +74,10 @@ class Direct:
 
     # A `Downstream`.
 
+    @property
+    def full(self) -> bool:
+        return self._connection.flow.write_paused
+
     async def receive(self) -> tuple[bytes, bool]:
         connection = self._connection
         if self._expects_100:

@@ -32,6 +32,8 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises `EventTooLarge`."""
+        if not self._parts and data.endswith(b"\n\n") and data.count(b"\n\n") == 1 and b"\r" not in data:
+            return [data]  # one event, whole: how models send them
         if self._parts:
             self._parts.append(data)
             self._size += len(data)
@@ -44,8 +46,6 @@ class EventSplitter:
         if b"\r" in data:
             return self._feed_mixed(data)
         end = data.rfind(b"\n\n")
-        if end == len(data) - 2 and data.find(b"\n\n") == end >= 0:
-            return [data]
         if end < 0:
             self._keep(data)
             return []
