@@ -16,10 +16,11 @@ from typing import Protocol
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar, Timestamp
 
 from policies.verdict import Kind, Outcome
 from proxy.measure import timing
-from proxy.record import Attempt, Exchange, Origin
+from proxy.record import Attempt, Decision, Exchange, Origin
 from proxy.wire.usage import CLASSES
 
 # Ten bounds a decade: the quantile that Prometheus estimates is within one bucket (26 %), typically 3 %. Written out,
@@ -63,16 +64,22 @@ class Written(Protocol):
 class Histogram:
     """Bounds in nanoseconds, so that the sum is exact."""
 
-    __slots__ = ("_bounds", "counts", "sum_ns")
+    __slots__ = ("_bounds", "counts", "exemplars", "sum_ns")
 
     def __init__(self, bounds_ns: list[int]) -> None:
         self._bounds = bounds_ns
         self.counts = [0] * (len(bounds_ns) + 1)
         self.sum_ns = 0
+        self.exemplars: dict[int, Exemplar] = {}
+        """The last one in a trace, by place among the buckets."""
 
     def observe(self, ns: int) -> None:
         self.counts[bisect_left(self._bounds, ns)] += 1
         self.sum_ns += ns
+
+    def exemplify(self, ns: int, trace_id: str, at: float) -> None:
+        """What was just observed is an example. `at`: seconds since the epoch."""
+        self.exemplars[bisect_left(self._bounds, ns)] = Exemplar({"trace_id": trace_id}, ns / 1e9, Timestamp(at, 0))
 
 
 def _ns(bounds: Sequence[float]) -> list[int]:
@@ -85,7 +92,10 @@ _SECONDS_NS, _TOKEN_SECONDS_NS, _OVERHEAD_NS = _ns(SECONDS), _ns(TOKEN_SECONDS),
 class _Target:
     """Everything that is counted by target alone."""
 
-    __slots__ = ("attempt", "by_client", "by_proxy", "by_upstream", "duration", "label", "tokens", "tpot", "ttft")
+    __slots__ = (
+        "attempt", "by_client", "by_proxy", "by_upstream", "cost_usd", "duration", "label", "stall_ns", "stalled",
+        "tokens", "tpot", "ttft", "without_price", "without_usage",
+    )  # fmt: skip
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -97,6 +107,11 @@ class _Target:
         self.by_client = 0
         self.by_upstream = 0
         self.by_proxy = 0
+        self.cost_usd = 0.0
+        self.without_price = 0
+        self.without_usage = 0
+        self.stalled = 0
+        self.stall_ns = 0
 
 
 class Metrics:
@@ -122,6 +137,8 @@ class Metrics:
         self._attempts: dict[tuple[str, str, str, str], int] = {}
         self._failovers: dict[tuple[str, str, str], int] = {}
         self._retries: dict[tuple[str, str], int] = {}
+        self._decisions: dict[tuple[str, str], int] = {}
+        self._loaded = self._started
         self._inflight: Callable[[], int] = lambda: 0
         self._lag: Callable[[], float] = lambda: 0.0
         self._losses: Callable[[], Mapping[tuple[str, str], int]] = dict
@@ -132,6 +149,7 @@ class Metrics:
 
     def allow(self, targets: Iterable[str], routes: Mapping[str, Sequence[str]]) -> None:
         """These names may be labels from now on (a config was loaded); nothing counted before is lost."""
+        self._loaded = time.time()
         for target in (*targets, *(target for several in routes.values() for target in several)):
             self._targets.setdefault(target, _Target(target))
         for route, several in routes.items():
@@ -184,6 +202,10 @@ class Metrics:
         duration = timing.span(exchange.marks.received, exchange.marks.end)
         if duration is not None:
             last.duration.observe(duration)
+            if exchange.trace is not None:
+                last.duration.exemplify(duration, exchange.trace.trace_id, exchange.at + duration / 1e9)
+        if exchange.decision is not None:
+            self._count_decision(exchange.decision)
         overhead = timing.overhead(exchange)
         if overhead is not None:
             self._overhead.observe(overhead)
@@ -204,6 +226,12 @@ class Metrics:
             tokens[2] += usage[2]
             tokens[3] += usage[3]
             tokens[4] += usage[4]
+        if attempt.cost_usd is not None:
+            target.cost_usd += attempt.cost_usd
+        elif usage is not None:
+            target.without_price += 1
+        elif attempt.kind is Kind.OK or attempt.marks.first_content:
+            target.without_usage += 1
 
     def _count_step(self, failed: Attempt, from_target: _Target, again: Attempt, to_target: _Target) -> None:
         """`reason` is the outcome of what failed; its error kind is in the attempts."""
@@ -218,6 +246,12 @@ class Metrics:
         ttft = timing.exchange_ttft(exchange)
         if ttft is not None:
             target.ttft.observe(ttft)
+            if exchange.trace is not None:
+                target.ttft.exemplify(ttft, exchange.trace.trace_id, exchange.at + ttft / 1e9)
+        if winner.gaps is not None and winner.gaps.long:
+            count, length = timing.stalls(winner.gaps)
+            target.stalled += count > 0
+            target.stall_ns += length
         tpot = timing.tpot(winner)
         if tpot is not None:
             target.tpot.observe(tpot)
@@ -227,6 +261,13 @@ class Metrics:
             target.by_proxy += 1
         elif exchange.outcome is not Outcome.OK:
             target.by_upstream += 1
+
+    def _count_decision(self, decision: Decision) -> None:
+        if decision.candidates:
+            first = decision.candidates[0]
+            target = self._targets.get(first) or self._direct_target(first.partition("/")[0])
+            key = (decision.policy, target.label)
+            self._decisions[key] = self._decisions.get(key, 0) + 1
 
     def _direct_target(self, provider: str) -> _Target:
         target = self._direct.get(provider)
@@ -266,6 +307,10 @@ class Metrics:
         for pair, count in self._retries.copy().items():
             retries.add_metric(pair, count)
         yield retries
+        decisions = _counter("routing_decisions", "Plans, by the target that they put first.", "policy", "target")
+        for pair, count in self._decisions.copy().items():
+            decisions.add_metric(pair, count)
+        yield decisions
 
     def _state(self) -> Iterator[Metric]:
         dropped = _counter("records_dropped", "Records lost before they were kept.", "sink", "reason")
@@ -279,6 +324,7 @@ class Metrics:
             ("store_degraded", "1 while records cannot be stored.", int(store is not None and bool(store.degraded))),
             ("inflight_requests", "Requests under way.", self._inflight()),
             ("event_loop_lag_seconds", "Worst lateness of the event loop since the last scrape.", self._lag()),
+            ("policy_last_reload_timestamp_seconds", "When the config was last loaded, since the epoch.", self._loaded),
             ("process_start_time_seconds", "When the proxy started, seconds since the epoch.", self._started),
         )
         for name, text, value in gauges:
@@ -302,8 +348,17 @@ def _by_target(targets: Sequence[_Target], none: _Target) -> Iterator[Metric]:
     attempt = _histogram("attempt_duration", "From an attempt's begin to the end of the upstream's part.")
     tokens = _counter("tokens", "Tokens that providers reported, in disjoint classes.", "target", "type")
     aborts = _counter("stream_aborts", "Streams that ended early after their first content.", "target", "by")
+    cost = _counter("cost_usd", "US dollars that attempts cost, as far as their price is known.", "target")
+    unpriced = _counter("unpriced_attempts", "Attempts whose cost is not known.", "target", "reason")
+    stalled = _counter("stalled_streams", "Streams with at least one stall.", "target")
+    stalls = _counter("stall_seconds", "Length of all stalls.", "target")
     for target in targets:
         labels = (target.label,)
+        cost.add_metric(labels, target.cost_usd)
+        unpriced.add_metric((target.label, "no_price"), target.without_price)
+        unpriced.add_metric((target.label, "no_usage"), target.without_usage)
+        stalled.add_metric(labels, target.stalled)
+        stalls.add_metric(labels, target.stall_ns / 1e9)
         _add_histogram(duration, labels, target.duration, SECONDS)
         _add_histogram(attempt, labels, target.attempt, SECONDS)
         _add_histogram(ttft, labels, target.ttft, SECONDS)
@@ -314,7 +369,7 @@ def _by_target(targets: Sequence[_Target], none: _Target) -> Iterator[Metric]:
         aborts.add_metric((target.label, "upstream"), target.by_upstream)
         aborts.add_metric((target.label, "proxy"), target.by_proxy)
     _add_histogram(duration, (none.label,), none.duration, SECONDS)
-    yield from (duration, ttft, tpot, attempt, tokens, aborts)
+    yield from (duration, ttft, tpot, attempt, tokens, aborts, cost, unpriced, stalled, stalls)
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
@@ -335,10 +390,12 @@ def _add_histogram(
 ) -> None:
     counts = histogram.counts.copy()
     sum_ns = histogram.sum_ns
-    buckets: list[tuple[str, float]] = []
+    exemplars = histogram.exemplars.copy()
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
     total = 0
-    for bound, count in zip(bounds, counts, strict=False):
+    for place, count in enumerate(counts):
         total += count
-        buckets.append((str(bound), total))
-    buckets.append(("+Inf", total + counts[-1]))
+        bound = str(bounds[place]) if place < len(bounds) else "+Inf"
+        exemplar = exemplars.get(place)
+        buckets.append((bound, total) if exemplar is None else (bound, total, exemplar))
     family.add_metric(labels, buckets, sum_value=sum_ns / 1e9)

@@ -13,6 +13,7 @@ from policies.verdict import Kind, Outcome
 from proxy.measure.bus import Bus
 from proxy.measure.prometheus import TOKEN_TYPES, Metrics
 from proxy.measure.store.writer import StoreSink
+from proxy.record import Decision
 from tests.measure.records import ROUTES, TARGETS, attempt, exchange, streamed, used
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
@@ -36,7 +37,9 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
     bus = Bus({"prometheus": metrics, "store": store})
     metrics.watch(inflight=lambda: 0, losses=bus.losses, store=store, lag=lambda: 0.0)
     failed = [attempt(kind=Kind.CONNECT), attempt(kind=Kind.CONNECT, no=2)]
-    bus.publish(exchange(*failed, used(streamed(attempt(TARGETS[1], no=3))), stream=True))
+    made = exchange(*failed, used(streamed(attempt(TARGETS[1], no=3))), stream=True)
+    made.decision = Decision("ordered", 1.0, (TARGETS[0],))
+    bus.publish(made)
     assert store.close()
     body, _ = metrics.render("")
     found = text_string_to_metric_families(body.decode())

@@ -16,8 +16,8 @@ from policies.verdict import VERDICTS, Failover, Kind, Outcome
 from proxy.measure import prometheus
 from proxy.measure.bus import Bus
 from proxy.measure.prometheus import Metrics
-from proxy.record import Exchange, Origin
-from tests.measure.records import MS, ROUTES, TARGETS, any_exchange, attempt, exchange, streamed, used
+from proxy.record import Decision, Exchange, Origin
+from tests.measure.records import MS, ROUTES, TARGETS, TRACE, any_exchange, attempt, exchange, streamed, used
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -162,6 +162,54 @@ def test_a_reload_adds_names_and_loses_no_count() -> None:
     shown.allow(["new/one"], {"fresh": ["new/one"]})
     shown.accept(exchange(attempt("new/one"), route="fresh"))
     assert samples(shown, "requests_total") == {("ok", "chat", TARGETS[0]): 1, ("ok", "fresh", "new/one"): 1}
+
+
+def test_cost_is_summed_and_what_has_none_is_counted() -> None:
+    shown = metrics()
+    paid, free, unpriced, silent, failed = (attempt(no=no) for no in range(1, 6))
+    paid.cost_usd, free.cost_usd = 0.25, 0.0
+    for one in (paid, free, unpriced):
+        used(one)
+    failed = attempt(kind=Kind.SERVER_ERROR)
+    broken = streamed(attempt(kind=Kind.TRUNCATED))
+    for one in (paid, free, unpriced, silent, failed, broken):
+        shown.accept(exchange(one))
+    assert samples(shown, "cost_usd_total")[(TARGETS[0],)] == 0.25
+    told = samples(shown, "unpriced_attempts_total")
+    assert (told["no_price", TARGETS[0]], told["no_usage", TARGETS[0]]) == (1, 2)
+
+
+def test_a_pause_of_a_second_is_a_stall() -> None:
+    shown = metrics()
+    for gaps_ms in ((10.0, 10.0, 1000.0), (10.0, 10.0, 10.0), (10.0, 700.0, 10.0, 900.0, 10.0)):
+        shown.accept(exchange(streamed(attempt(), gaps_ms=gaps_ms), stream=True))
+    assert samples(shown, "stalled_streams_total")[(TARGETS[0],)] == 2
+    assert samples(shown, "stall_seconds_total")[(TARGETS[0],)] == pytest.approx(2.6)
+
+
+def test_a_trace_is_an_exemplar_in_openmetrics_alone() -> None:
+    shown = metrics()
+    made = exchange(streamed(attempt()), stream=True)
+    made.trace = TRACE
+    shown.accept(exchange(streamed(attempt()), stream=True))
+    shown.accept(made)
+    body, _ = shown.render(OPENMETRICS)
+    marked = [line for line in body.decode().splitlines() if "trace_id" in line]
+    assert len(marked) == 2
+    assert all(f'# {{trace_id="{TRACE.trace_id}"}}' in line for line in marked)
+    assert b"trace_id" not in shown.render("")[0]
+    [*openmetrics(body.decode())]
+
+
+def test_the_policys_first_choice_is_counted() -> None:
+    shown = metrics()
+    made = exchange(attempt())
+    made.decision = Decision("weighted", 0.5, (TARGETS[1], TARGETS[0]))
+    shown.accept(made)
+    made.decision = Decision("direct", 1.0, ("openai/named-by-a-client",))
+    shown.accept(made)
+    told = samples(shown, "routing_decisions_total")
+    assert told == {("weighted", TARGETS[1]): 1, ("direct", "openai/*"): 1}
 
 
 def test_awkward_names_are_escaped() -> None:
