@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from proxy.cli import main
 from tests.processes import Upstream, rows, upstream
 
 PROMPTS = 30
@@ -67,15 +68,29 @@ def written(folder: Path, providers: dict[str, Upstream], **more: Any) -> tuple[
     return path, folder / "weighbridge.json"
 
 
-def bench(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "proxy", "bench", *map(str, words)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Bench:
+    """The command, run in this process: scipy is loaded once."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.chdir(folder)
+        self.folder = folder
+        self._capfd = capfd
+
+    def __call__(self, *words: object) -> Done:
+        self._capfd.readouterr()
+        code = main(["bench", *map(str, words)])
+        return Done(code, *self._capfd.readouterr())
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Bench:
+    return Bench(tmp_path, monkeypatch, capfd)
 
 
 def started(*words: object, folder: Path) -> subprocess.Popen[bytes]:
@@ -92,7 +107,9 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines() if line.endswith(b"}")]
 
 
-def test_nothing_is_lost_or_asked_twice_after_a_kill(tmp_path: Path, providers: dict[str, Upstream]) -> None:
+def test_nothing_is_lost_or_asked_twice_after_a_kill(
+    tmp_path: Path, providers: dict[str, Upstream], bench: Bench
+) -> None:
     suite, config = written(tmp_path, providers)
     for one in providers.values():
         one.reset()
@@ -111,7 +128,7 @@ def test_nothing_is_lost_or_asked_twice_after_a_kill(tmp_path: Path, providers: 
     (path,) = (tmp_path / "bench-runs").glob("*/results.jsonl")
     with path.open("ab") as file:
         file.write(b'{"target": "a/m", "torn')
-    done = bench("run", suite, "--config", config, "--resume", "last", "--format", "json", folder=tmp_path)
+    done = bench("run", suite, "--config", config, "--resume", "last", "--format", "json")
     assert done.returncode == 0, done.stderr
     after = results(tmp_path)
     assert before <= {json.dumps(row, sort_keys=True) for row in after}
@@ -142,11 +159,13 @@ def test_nothing_is_lost_or_asked_twice_after_a_kill(tmp_path: Path, providers: 
     assert Counter(row["target"] for row in cold) == {"a/m": 2, "b/m": 2}  # once for each start of the command
 
 
-def test_orders_differ_by_repeat_and_not_by_target(tmp_path: Path, providers: dict[str, Upstream]) -> None:
+def test_orders_differ_by_repeat_and_not_by_target(
+    tmp_path: Path, providers: dict[str, Upstream], bench: Bench
+) -> None:
     suite, config = written(tmp_path, providers, concurrency=1)
     for one in providers.values():
         one.reset()
-    assert bench("run", suite, "--config", config, folder=tmp_path).returncode == 0
+    assert bench("run", suite, "--config", config).returncode == 0
     order: dict[tuple[str, int], list[str]] = {}
     for row in results(tmp_path):
         order.setdefault((row["target"], row["repeat"]), []).append(row["case"])
@@ -155,59 +174,59 @@ def test_orders_differ_by_repeat_and_not_by_target(tmp_path: Path, providers: di
     assert sorted(order["a/m", 0]) == sorted(order["a/m", 1])
 
 
-def test_report_list_and_compare(tmp_path: Path, providers: dict[str, Upstream]) -> None:
+def test_report_list_and_compare(tmp_path: Path, providers: dict[str, Upstream], bench: Bench) -> None:
     gates = {"accuracy": {"margin": 0.15}}
     suite, config = written(tmp_path, providers, gates=gates)
     for one in providers.values():
         one.reset()
         one.change(skill=0.9)
-    assert bench("run", suite, "--config", config, "--tag", "v1", folder=tmp_path).returncode == 0
-    assert bench("run", suite, "--config", config, folder=tmp_path).returncode == 0
-    same = bench("compare", "v1", folder=tmp_path)
+    assert bench("run", suite, "--config", config, "--tag", "v1").returncode == 0
+    assert bench("run", suite, "--config", config).returncode == 0
+    same = bench("compare", "v1")
     assert same.returncode == 0, same.stdout + same.stderr
     assert "no worse" in same.stdout
     providers["a"].change(skill=0.3)
-    assert bench("run", suite, "--config", config, folder=tmp_path).returncode == 0
-    worse = bench("compare", "v1", "last", "--format", "junit", folder=tmp_path)
+    assert bench("run", suite, "--config", config).returncode == 0
+    worse = bench("compare", "v1", "last", "--format", "junit")
     assert worse.returncode == 1, worse.stdout + worse.stderr
     assert 'failures="1"' in worse.stdout
     other, _ = written(tmp_path, providers, gates=gates, sampling={"max_tokens": 32})
-    assert bench("run", other, "--config", config, folder=tmp_path).returncode == 0
-    differing = bench("compare", "v1", "last", folder=tmp_path)
+    assert bench("run", other, "--config", config).returncode == 0
+    differing = bench("compare", "v1", "last")
     assert differing.returncode == 4
     assert "sampling" in differing.stdout
-    listed = bench("list", folder=tmp_path)
+    listed = bench("list")
     assert listed.stdout.count("whole") == 4
-    page = bench("report", "v1", "--format", "html", folder=tmp_path).stdout
+    page = bench("report", "v1", "--format", "html").stdout
     assert page.startswith("<!doctype html>")
     assert "http://" not in page.replace("http://www.w3.org", "")
     for form in ("md", "table", "json"):
-        assert "a/m" in bench("report", "v1", "--format", form, folder=tmp_path).stdout
+        assert "a/m" in bench("report", "v1", "--format", form).stdout
 
 
-def test_what_the_user_can_mend_is_said(tmp_path: Path, providers: dict[str, Upstream]) -> None:
+def test_what_the_user_can_mend_is_said(tmp_path: Path, providers: dict[str, Upstream], bench: Bench) -> None:
     suite, config = written(tmp_path, providers, tasks={"t": {"data": "sums.jsonl", "scorers": ["numerc", "code"]}})
-    done = bench("run", suite, "--config", config, "--dry-run", folder=tmp_path)
+    done = bench("run", suite, "--config", config, "--dry-run")
     assert done.returncode == 2
     assert "did you mean 'numeric'" in done.stderr
     assert "allow: true" in done.stderr
     suite, config = written(tmp_path, providers, targets=["a/m", "nobody/m"])
-    done = bench("run", suite, "--config", config, folder=tmp_path)
+    done = bench("run", suite, "--config", config)
     assert done.returncode == 2
     assert "nobody" in done.stderr
-    done = bench("compare", "x", "y", folder=tmp_path)
+    done = bench("compare", "x", "y")
     assert done.returncode == 2
     assert "no run 'x'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_target_that_is_not_sent_the_sampling_makes_the_run_invalid(
-    tmp_path: Path, providers: dict[str, Upstream]
+    tmp_path: Path, providers: dict[str, Upstream], bench: Bench
 ) -> None:
     suite, config = written(tmp_path, providers, sampling={"max_tokens": 64, "seed": 3}, repeats=1)
     for one in providers.values():
         one.reset()
-    done = bench("run", suite, "--config", config, "--format", "json", folder=tmp_path)
+    done = bench("run", suite, "--config", config, "--format", "json")
     assert done.returncode == 4, done.stderr
     assert json.loads(done.stdout)["invalid"] == [
         "b/m was not sent seed: the sampling was not the same (take it out of `sampling`)"
