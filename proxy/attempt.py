@@ -190,6 +190,7 @@ class Try:
             raise _not_dropped(dropped, target)
         attempt.request_bytes = len(built.body)
         attempt.dropped = dropped
+        attempt.sent = built.sent
         now = attempt.marks.received
         connection = target.transport.idle(target.origin)
         if connection is None:

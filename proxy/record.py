@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from policies.verdict import Kind, Outcome
+from proxy.wire.chunk import Json
 from proxy.wire.trace import Trace
 from proxy.wire.usage import Usage
 
@@ -108,6 +109,7 @@ class Attempt:
         "request_bytes",
         "response_model",
         "retry_after",
+        "sent",
         "status",
         "target",
         "trace_headers",
@@ -135,6 +137,8 @@ class Attempt:
         self.detail = ""
         self.dropped: tuple[str, ...] = ()
         """Parameters of the request that the target does not take and was not sent."""
+        self.sent: Json | None = None
+        """The parameters that were sent, in the target's own words; `wire.request.fingerprint` compares them."""
         self.marks = Marks(received)
         self.gaps: Gaps | None = None
         self.usage: Usage | None = None

@@ -37,8 +37,9 @@ class Messages:
         body = ask.raw
         if CARRIED in body:
             ask = _without_carried(ask)
-        body = ask.for_upstream(to.model, params=_renamed(to.params), force=_renamed(to.force))
-        return Built(body, (), _headers(ask))
+        params, force = _renamed(to.params), _renamed(to.force)
+        body = ask.for_upstream(to.model, params=params, force=force)
+        return Built(body, (), _headers(ask), ask.sent(params=params, force=force))
 
     def decoder(self, ask: Request, to: Endpoint, minted: Minted) -> Decoder:
         scribe = Scribe(minted.id, minted.created, to.model, stream=False)

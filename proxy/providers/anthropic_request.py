@@ -18,6 +18,7 @@ from proxy.providers.anthropic_schema import NotNarrow, narrowed
 from proxy.providers.base import Built, Endpoint
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
+from proxy.wire.request import dumped, parameters
 
 _OWN = ("cache_control", "container", "context_management", "inference_geo", "mcp_servers", "speed")
 """Anthropic's own parameters without a counterpart: passed on as they are."""
@@ -43,13 +44,10 @@ _USER_ID_LIMIT = 256
 def build(ask: ChatRequest, to: Endpoint) -> Built:
     """Raises `Refusal` (400) naming the parameter that Anthropic cannot serve."""
     request = _Request(ask.filled(to.params, to.force), to)
-    try:
-        body = orjson.dumps(request.out)
-    except orjson.JSONEncodeError as error:
-        raise Refusal(400, f"The request body cannot be passed on: {error}. Nest it less deeply.") from error
+    body = dumped(request.out)
     betas = request.given.get("betas")
     headers = ((b"anthropic-beta", ",".join(map(str, betas)).encode()),) if type(betas) is list and betas else ()
-    return Built(body, tuple(dict.fromkeys(request.dropped)), headers)
+    return Built(body, tuple(dict.fromkeys(request.dropped)), headers, parameters(request.out))
 
 
 def answer_tool(given: Json, known: Model) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 from proxy.errors import UpstreamError
 from proxy.providers.quirks import PLAIN, Quirks
 from proxy.wire.chat import ChatRequest
-from proxy.wire.chunk import Chunk, Usage
+from proxy.wire.chunk import Chunk, Json, Usage
 from proxy.wire.request import Request
 
 ANSWER_LIMIT = 64 * 1024 * 1024
@@ -60,6 +60,8 @@ class Built(NamedTuple):
     """Parameters of the request that this dialect or model does not take, by name."""
     headers: Headers = ()
     """Headers of this one call."""
+    sent: Json | None = None
+    """What the body says, without the prompt and the model's name (`wire.request.parameters`)."""
 
 
 class Minted(NamedTuple):

@@ -26,6 +26,7 @@ from proxy.providers.eventstream import BrokenMessage, Message, MessageSplitter
 from proxy.providers.sigv4 import Identity, Signer
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
+from proxy.wire.request import dumped, parameters
 from proxy.wire.scribe import Scribe
 
 _KINDS = {
@@ -82,10 +83,7 @@ class Bedrock:
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         body, dropped = body_of(ask.filled(to.params, to.force), to)
-        try:
-            return Built(orjson.dumps(body), dropped)
-        except orjson.JSONEncodeError as error:
-            raise Refusal(400, f"The request body cannot be passed on: {error}. Nest it less deeply.") from error
+        return Built(dumped(body), dropped, sent=parameters(body))
 
     def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:
         scribe = Scribe(minted.id, minted.created, to.model, stream=ask.stream)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from proxy.errors import Refusal
 from proxy.providers.base import Built, Endpoint
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
+from proxy.wire.request import dumped, parameters
 
 _SAME = {
     "temperature", "seed", "max_tokens", "frequency_penalty", "presence_penalty", "documents", "citation_options",
@@ -39,10 +38,7 @@ def build(ask: ChatRequest, to: Endpoint) -> Built:
         sent["stop_sequences"] = [stop] if type(stop) is str else stop
     _tools(body, sent)
     _format(body.get("response_format"), sent)
-    try:
-        return Built(orjson.dumps(sent), tuple(sorted(dropped)))
-    except orjson.JSONEncodeError as error:
-        raise Refusal(400, f"The request body cannot be passed on: {error}.", param="messages") from error
+    return Built(dumped(sent), tuple(sorted(dropped)), sent=parameters(sent))
 
 
 def _cannot(param: str, message: str) -> Refusal:

@@ -14,8 +14,12 @@ from proxy.errors import UpstreamError
 from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.compatible_errors import compatible_error
 from proxy.providers.compatible_request import build
+<<<<<<< HEAD
 from proxy.providers.openai import OpenAI
 from proxy.providers.openai_operations import NATIVES
+=======
+from proxy.providers.openai import OpenAI, as_it_came
+>>>>>>> 81a677b (Each attempt records a hash of the parameters that were sent)
 from proxy.providers.passing import PassingBody, PassingStream
 from proxy.providers.strict_body import StrictBody
 from proxy.providers.strict_stream import StrictStream
@@ -31,7 +35,7 @@ class Compatible(OpenAI):
         if ask.onward is not None and to.quirks.routes:
             to = to._replace(force={**ask.onward, **(to.force or {})})
         if to.verbatim and not ask.translated:
-            return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
+            return as_it_came(ask, to)
         return build(ask, to)
 
     def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-import orjson
-
 from proxy.errors import Refusal
 from proxy.providers.base import Built, Endpoint
+from proxy.providers.openai import as_it_came
 from proxy.providers.quirks import Quirks
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
+from proxy.wire.request import dumped, parameters
 
 
 def build(ask: ChatRequest, to: Endpoint) -> Built:
@@ -22,8 +22,9 @@ def build(ask: ChatRequest, to: Endpoint) -> Built:
 def built(changed: Json, dropped: tuple[str, ...], ask: ChatRequest, to: Endpoint) -> Built:
     """The bytes as they came where nothing had to change."""
     if changed == ask.filled(to.params, to.force) and not to.quirks.drop & ask.body.keys():
-        return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
-    return Built(written(changed, ask, to), dropped)
+        return as_it_came(ask, to)
+    body = written(changed, ask, to)
+    return Built(dumped(body), dropped, sent=parameters(body))
 
 
 def adapted(ask: ChatRequest, to: Endpoint) -> tuple[Json, tuple[str, ...]]:
@@ -47,15 +48,12 @@ def adapted(ask: ChatRequest, to: Endpoint) -> tuple[Json, tuple[str, ...]]:
     return changed, tuple(dict.fromkeys(dropped))
 
 
-def written(body: Json, ask: ChatRequest, to: Endpoint) -> bytes:
-    """The bytes, with the model's name there and usage asked for where it may be."""
+def written(body: Json, ask: ChatRequest, to: Endpoint) -> Json:
+    """The body, with the model's name there and usage asked for where it may be."""
     body = {**body, "model": to.model}
     if ask.stream and to.usage_in_stream:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as error:
-        raise Refusal(400, f"The request body cannot be passed on: {error}.", param="messages") from error
+    return body
 
 
 def _refuse(body: Json, to: Endpoint) -> None:

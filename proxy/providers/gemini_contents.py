@@ -100,7 +100,8 @@ class _Contents:
             if not parts:
                 parts.append({"text": ""})
             parts[-1]["thoughtSignature"] = signature
-        for at, image in enumerate(message.get("images") or ()):
+        images = message.get("images")
+        for at, image in enumerate(images if type(images) is list else ()):
             part = self._part(f"{where}.images[{at}]", image)
             if part is not None:
                 parts.append(_with(part, _signature(image)))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
 from proxy.errors import Refusal
 from proxy.providers.base import Built, Endpoint
 from proxy.providers.gemini_answer import objects
 from proxy.providers.gemini_contents import contents
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
+from proxy.wire.request import dumped, parameters
 
 _PLAIN = {
     "temperature": "temperature",
@@ -54,11 +53,8 @@ def version(model: str) -> tuple[int, int]:
 def build(ask: ChatRequest, to: Endpoint, *, vertex: bool = False) -> Built:
     """Raises `Refusal` (400) naming the parameter that Gemini cannot serve."""
     request = _Request(ask.filled(to.params, to.force), to, vertex)
-    try:
-        body = orjson.dumps(request.whole())
-    except orjson.JSONEncodeError as error:
-        raise Refusal(400, f"The request body cannot be passed on: {error}. Nest it less deeply.") from error
-    return Built(body, tuple(sorted(request.dropped)))
+    body = request.whole()
+    return Built(dumped(body), tuple(sorted(request.dropped)), sent=parameters(body))
 
 
 class _Request:

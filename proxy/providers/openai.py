@@ -39,7 +39,7 @@ class OpenAI:
         return "/chat/completions"
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
-        return Built(ask.for_upstream(to.model, ask_usage=to.usage_in_stream, params=to.params, force=to.force))
+        return as_it_came(ask, to)
 
     def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:
         return StreamDecoder(ask.n) if ask.stream else BodyDecoder()
@@ -55,6 +55,13 @@ class OpenAI:
             retry_after=retry_after(headers),
             body=body if found is not None else None,
         )
+
+
+def as_it_came(ask: ChatRequest, to: Endpoint) -> Built:
+    """The client's own bytes, with the few edits that the target wants."""
+    usage, params, force = to.usage_in_stream, to.params, to.force
+    body = ask.for_upstream(to.model, ask_usage=usage, params=params, force=force)
+    return Built(body, sent=ask.sent(ask_usage=usage, params=params, force=force))
 
 
 class StreamDecoder:

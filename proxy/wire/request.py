@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from copy import copy
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import orjson
@@ -146,6 +147,23 @@ class Request:
         self._force(whole, force)
         return dumped(whole)
 
+    def sent(
+        self,
+        *,
+        ask_usage: bool = False,
+        params: Mapping[str, Any] | None = None,
+        force: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """The parameters of the body that `for_upstream` makes of the same."""
+        whole = parameters(self.body)
+        if ask_usage and self.stream:
+            whole["stream_options"] = {**(whole.get("stream_options") or {}), "include_usage": True}
+        if params:
+            whole.update({key: value for key, value in params.items() if not self._given(key)})
+        if force:
+            self._force(whole, force)
+        return whole
+
     def filled(self, params: Mapping[str, Any] | None = None, force: Mapping[str, Any] | None = None) -> Json:
         """The body with `params` and `force` as in `for_upstream`, without nulls: what a translation starts from."""
         whole = {key: value for key, value in self.body.items() if value is not None}
@@ -183,6 +201,28 @@ class Request:
         if added:
             raw = b"%b,%b" % (raw.rstrip(b" \t\r\n")[:-1], orjson.dumps(added)[1:])
         return raw
+
+
+PROMPT = frozenset(
+    {"model", "messages", "contents", "system", "systemInstruction", "input", "instructions", "prompt", "documents"}
+)
+"""Members of requests, in every dialect, that are no parameters: what is asked, and of which model."""
+
+
+def parameters(body: Json) -> Json:
+    """The members of a body that say how to answer: without the prompt and the model's name."""
+    return {key: value for key, value in body.items() if value is not None and key not in PROMPT}
+
+
+def fingerprint(sent: Json | None) -> str | None:
+    """16 hexadecimal digits, the same for the same parameters whatever their order; None where none are known."""
+    if sent is None:
+        return None
+    try:
+        told = orjson.dumps(sent, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return None
+    return blake2b(told, digest_size=8).hexdigest()
 
 
 def dumped(body: Json) -> bytes:

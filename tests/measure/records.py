@@ -120,6 +120,7 @@ def any_attempt(draw: st.DrawFn, no: int) -> Attempt:
     made.cost_usd, made.retry_after = draw(_seconds), draw(_seconds)
     made.status = draw(st.none() | st.integers(100, 599))
     made.detail, made.replayed, made.wait_ns = draw(_texts), draw(st.booleans()), draw(_gap)
+    made.sent = draw(st.sampled_from([None, {}, {"temperature": 0.5}]))
     made.dropped = draw(st.sampled_from([(), ("seed",), ("logit_bias", "n")]))
     made.request_bytes, made.answer_bytes = draw(_bytes), draw(_bytes)
     return made

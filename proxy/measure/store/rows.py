@@ -12,6 +12,7 @@ from policies.verdict import Kind, Outcome
 from proxy.measure import timing
 from proxy.measure.store.schema import MARKS
 from proxy.record import Attempt, Decision, Exchange, Gaps, Origin
+from proxy.wire.request import fingerprint
 from proxy.wire.usage import CLASSES, Parts
 
 Row = tuple[int | float | str, ...]
@@ -54,6 +55,7 @@ _ATTEMPT = (
     *(_TEXT, _TEXT),  # parts, price_version
     *(_POSITIVE, _INT),  # first_answer, answer
     _TEXT,  # span_id
+    _TEXT,  # params_hash
 )
 INSERT_EXCHANGE = f"INSERT INTO exchanges VALUES ({', '.join(_EXCHANGE)})"  # noqa: S608
 INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({', '.join(_ATTEMPT)})"  # noqa: S608
@@ -180,6 +182,7 @@ def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
         marks.first_answer,
         _NO_INT if answer is None else answer,
         attempt.trace_headers[0][1][36:52].decode() if attempt.trace_headers else _NO_TEXT,
+        fingerprint(attempt.sent) or _NO_TEXT,
     )
 
 

@@ -97,6 +97,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         " score REAL NOT NULL, key TEXT)",
         "CREATE INDEX feedback_request ON feedback (request_id)",
     ),
+    ("ALTER TABLE attempts ADD COLUMN params_hash TEXT",),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
@@ -153,7 +154,7 @@ CREATE VIEW v_attempts AS SELECT
   e.n AS record_no, e.id || '/' || a.attempt_no AS id, e.id AS exchange_id, a.attempt_no,
   a.attempt_no IS e.winner_no AS winner, e.seq, e.at, e.origin, e.key, e.route,
   a.target, a.provider, a.model, a.response_model, a.upstream_id, a.outcome, a.error_kind, a.status,
-  a.retry_after AS retry_after_s, a.detail, a.dropped, a.replayed, e.stream, a.finish_reason,
+  a.retry_after AS retry_after_s, a.detail, a.dropped, a.params_hash, a.replayed, e.stream, a.finish_reason,
   (a.received_ns - e.received_ns) / 1e6 AS begun_ms, a.wait_ns / 1e6 AS wait_ms,
   a.ttft_ns / 1e6 AS ttft_ms, a.tpot_ns / 1e6 AS tpot_ms, a.e2e_ns / 1e6 AS e2e_ms, a.max_gap_ns / 1e6 AS max_gap_ms,
   a.answer_ns / 1e6 AS answer_ttft_ms, a.stall_count, a.stall_ns / 1e6 AS stall_ms, a.chunks,

@@ -21,6 +21,7 @@ from proxy.measure import timing
 from proxy.measure.store import rows, schema, writer
 from proxy.measure.store.writer import StoreSink
 from proxy.record import Attempt, Exchange
+from proxy.wire.request import fingerprint
 from proxy.wire.usage import NO_PARTS
 from tests.measure.records import any_exchange, attempt, exchange, streamed
 from tests.measure.store.conftest import LIMIT
@@ -148,6 +149,7 @@ def attempt_expected(made: Exchange, one: Attempt) -> dict[str, Any]:
         "retry_after_s": one.retry_after,
         "detail": one.detail,
         "dropped": " ".join(one.dropped) or None,
+        "params_hash": fingerprint(one.sent),
         "replayed": one.replayed,
         "stream": made.stream,
         "finish_reason": one.finish_reason,
