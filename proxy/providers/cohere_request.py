@@ -108,7 +108,8 @@ def _format(wanted: Any, sent: Json) -> None:
     if kind == "json_object":
         sent["response_format"] = {key: wanted[key] for key in ("type", "json_schema") if key in wanted}
     elif kind == "json_schema":
-        schema = (wanted.get("json_schema") or {}).get("schema")
+        named = wanted.get("json_schema")
+        schema = named.get("schema") if type(named) is dict else None
         sent["response_format"] = {"type": "json_object", **({"json_schema": schema} if schema else {})}
     elif kind not in (None, "text"):
         raise _cannot("response_format", f"`response_format` {kind!r} is not possible with cohere.")

@@ -126,6 +126,9 @@ def _check(body: Json) -> None:
             raise wrong(
                 f"messages[{index}].content", f"`messages[{index}].content` must be a string or an array of parts."
             )
+        calls = message.get("tool_calls")
+        if calls is not None and type(calls) is not list:
+            raise wrong(f"messages[{index}].tool_calls", f"`messages[{index}].tool_calls` must be an array of calls.")
     check_types(body, _TYPES)
     n = body.get("n")
     if n is not None and not 1 <= n <= 128:

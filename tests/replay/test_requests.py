@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from proxy.errors import Refusal
 from tests.replay.oracles import ORACLES, PACKAGES
-from tests.replay.requests import main, present, put
+from tests.replay.requests import build, main, present, put
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the packages themselves
 
@@ -193,3 +194,37 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "one.jsonl").write_text(json.dumps(line))
     assert main([str(tmp_path), "--dialect", "openai"]) == 0
     assert "openai     1/1 accepted, 0 refused" in capsys.readouterr().out
+
+
+JUNK: list[Any] = [
+    5,
+    "x",
+    True,
+    {},
+    [5],
+    [[]],
+    [{}],
+    [{"id": 5}],
+    [{"id": "a", "function": 5}],
+    {"type": "json_schema"},
+]
+JUNK += [{"type": "json_schema", "json_schema": 5}, {"type": "function", "function": 5}, -1, 1e30]
+
+
+@pytest.mark.parametrize("dialect", ORACLES)
+def test_junk_is_refused_by_name_or_passed_on_never_a_fault(dialect: str) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [_called("call_one12345678", "weigh", "{}")]}
+    asked: list[dict[str, Any]] = []
+    for junk in JUNK:
+        asked += [
+            {"messages": [HELLO], key: junk} for key in ("tools", "tool_choice", "stop", "response_format", "user")
+        ]
+        for key in ("tool_calls", "content", "images", "reasoning_details", "tool_call_id", "refusal", "extra_content"):
+            for role in ("assistant", "tool", "user", "system"):
+                message = {"role": role, "content": "x", "tool_call_id": "call_one12345678", key: junk}
+                asked.append({"messages": [HELLO, call, message, HELLO]})
+    for body in asked:
+        try:
+            build(body, dialect)
+        except Refusal as refusal:
+            assert refusal.status == 400
