@@ -14,12 +14,8 @@ from proxy.errors import UpstreamError
 from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.compatible_errors import compatible_error
 from proxy.providers.compatible_request import build
-<<<<<<< HEAD
-from proxy.providers.openai import OpenAI
-from proxy.providers.openai_operations import NATIVES
-=======
 from proxy.providers.openai import OpenAI, as_it_came
->>>>>>> 81a677b (Each attempt records a hash of the parameters that were sent)
+from proxy.providers.openai_operations import NATIVES
 from proxy.providers.passing import PassingBody, PassingStream
 from proxy.providers.strict_body import StrictBody
 from proxy.providers.strict_stream import StrictStream
