@@ -69,7 +69,7 @@ class App:
         self.metrics.watch(
             inflight=lambda: len(self.engine.running), losses=self.bus.losses, store=self.store, lag=self._lag.take
         )
-        self._site = Site(self, Reads(self.store) if self.store is not None else None)
+        self._site = Site(self, Reads(self.store) if self.store is not None else None, tuple(DOORS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -8,17 +8,18 @@ text have no start; what kind an error is stands in the header `x-amzn-errortype
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import orjson
 
 from policies.verdict import Kind
 from proxy.errors import Refusal, UpstreamError
-from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.bedrock_answer import Answer, malformed
+from proxy.providers.bedrock_embeddings import BedrockEmbeddings
 from proxy.providers.bedrock_messages import CLAUDE_THINKING, OWN_THINKING
 from proxy.providers.bedrock_request import answer_tool, body_of, is_claude
 from proxy.providers.errors import CONTEXT, ErrorFound, classify, error_in, retry_after, told_in_answer, words
@@ -62,6 +63,7 @@ class Bedrock:
     """The dialect. One object serves every target that speaks it."""
 
     dialect = "bedrock"
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = {"embeddings": BedrockEmbeddings()}
 
     def headers(self, to: Endpoint, credential: str | None, stream: bool) -> Headers:
         fixed = [

@@ -6,13 +6,15 @@ before its calls (`tool_plan`) is told as reasoning. A stream is whole once `mes
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted, Speaker
+from proxy.providers.cohere_embeddings import CohereEmbeddings, CohereRerank
 from proxy.providers.cohere_request import build
 from proxy.providers.errors import error_in, told_in_answer
 from proxy.providers.openai import OpenAI
@@ -33,6 +35,7 @@ _FAILED = {"ERROR", "TIMEOUT", "ERROR_LIMIT"}
 
 class Cohere(OpenAI):
     dialect = "cohere"
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = {"embeddings": CohereEmbeddings(), "rerank": CohereRerank()}
 
     def path(self, to: Endpoint, stream: bool) -> str:
         return "/chat" if to.base_url.endswith("/v2") else "/v2/chat"

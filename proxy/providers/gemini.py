@@ -8,15 +8,18 @@ Vertex the credential is an OAuth access token as it was configured; it is not r
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.errors import ErrorFound, classify, retry_after, told_in_answer, words
 from proxy.providers.gemini_answer import Reading, malformed, objects
+from proxy.providers.gemini_embeddings import GeminiEmbeddings, VertexEmbeddings
 from proxy.providers.gemini_request import build
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, Chunk, Json, Usage
@@ -39,10 +42,22 @@ _OF_STATUS = {
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
+def _of_gemini(to: Endpoint, method: str) -> str:
+    version = "" if to.base_url.endswith(("/v1beta", "/v1alpha", "/v1")) else "/v1beta"
+    return f"{version}/{_resource(to.model, 'models')}:{method}"
+
+
+def _of_vertex(to: Endpoint, method: str) -> str:
+    if to.model.startswith("endpoints/"):
+        return f"/{_resource(to.model, 'endpoints')}:{method}"
+    return f"/publishers/google/{_resource(to.model, 'models')}:{method}"
+
+
 class Gemini:
     """AI Studio (generativelanguage.googleapis.com), with an API key."""
 
     dialect = "gemini"
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = {"embeddings": GeminiEmbeddings(_of_gemini)}
 
     def headers(self, to: Endpoint, credential: str | None, stream: bool) -> Headers:
         fixed = [
@@ -59,8 +74,7 @@ class Gemini:
         return b"x-goog-api-key", credential.encode()
 
     def path(self, to: Endpoint, stream: bool) -> str:
-        version = "" if to.base_url.endswith(("/v1beta", "/v1alpha", "/v1")) else "/v1beta"
-        return f"{version}/{_resource(to.model, 'models')}:{_method(stream)}"
+        return _of_gemini(to, _method(stream))
 
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         return build(ask, to)
@@ -82,6 +96,7 @@ class Vertex(Gemini):
     """The same API at Vertex AI, under a project and a location that the base URL names, with a bearer token."""
 
     dialect = "vertex"
+    natives: ClassVar[Mapping[str, Speaker[Any]]] = {"embeddings": VertexEmbeddings(_of_vertex)}
 
     def _credential(self, credential: str) -> tuple[bytes, bytes]:
         return b"authorization", b"Bearer " + credential.encode()
@@ -90,9 +105,7 @@ class Vertex(Gemini):
         return build(ask, to, vertex=True)
 
     def path(self, to: Endpoint, stream: bool) -> str:
-        if to.model.startswith("endpoints/"):
-            return f"/{_resource(to.model, 'endpoints')}:{_method(stream)}"
-        return f"/publishers/google/{_resource(to.model, 'models')}:{_method(stream)}"
+        return _of_vertex(to, _method(stream))
 
 
 def _resource(model: str, folder: str) -> str:

@@ -6,9 +6,11 @@ events, the padding `p`, usage after the stop, what kind an error is in the head
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from random import Random
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -16,6 +18,7 @@ from proxy.providers.eventstream import encode
 from proxy.simulated.answer import Answer, Choice, Complaint, Wanted, digest
 from proxy.simulated.bedrock_ask import PATH, check_head, read_converse, signature
 from proxy.simulated.dialect import Request, Rules
+from proxy.simulated.embeddings import embedded, read_embed, vectors, wanted_of
 from proxy.simulated.reply import Framing, Part, Reply, Tag
 from proxy.simulated.words import text_pieces
 
@@ -33,21 +36,47 @@ _TOO_LONG = "Input is too long for requested model."
 _PADDING = "abcdefghijklmnopqrstuvwxyz"
 
 
+_INVOKE = re.compile(r"/model/([^/]+)/invoke")
+
+
+def _embeddings(body: Any, model: str) -> Wanted:
+    """Raises Complaint."""
+    if "cohere." in model:
+        return read_embed(body, model)
+    text = body.get("inputText") if isinstance(body, dict) else None
+    unknown = set(body) - {"inputText", "dimensions", "normalize"} if isinstance(body, dict) else set()
+    if type(text) is not str or not text or unknown:
+        raise Complaint(400, "Malformed input request: #: required key [inputText] not found, please reformat.")
+    return wanted_of([text], model, body.get("dimensions"))
+
+
+def _titan(wanted: Wanted) -> Json:
+    (vector,) = vectors(wanted)
+    told = {"embedding": vector, "embeddingsByType": {"float": vector}}
+    return {**told, "inputTextTokenCount": wanted.prompt_tokens}
+
+
 class Bedrock:
     name = "bedrock"
     prefix = ""
 
     def answers(self, method: str, path: str) -> bool:
-        return method == "POST" and PATH.fullmatch(path) is not None
+        return method == "POST" and (PATH.fullmatch(path) or _INVOKE.fullmatch(path)) is not None
 
     def other(self, request: Request, rules: Rules) -> Reply:
         raise Complaint(404, f"Unknown operation: {request.method} {request.path}", code="UnknownOperationException")
 
     def read(self, request: Request, rules: Rules) -> Wanted:
         check_head(request, rules)
-        return read_converse(request, rules)
+        invoked = _INVOKE.fullmatch(request.path)
+        return _embeddings(request.json, unquote(invoked[1])) if invoked is not None else read_converse(request, rules)
 
     def whole(self, wanted: Wanted, answer: Answer) -> Reply:
+        if wanted.form:
+            told = embedded(wanted) if "cohere." in wanted.model else _titan(wanted)
+            counted = ("x-amzn-bedrock-input-token-count", str(wanted.prompt_tokens))
+            headers = [*_headers(answer, "application/json"), counted]
+            return Reply(200, headers, [Part(orjson.dumps(told))], wait=answer.wait)
         choice = answer.choices[0] if answer.choices else None
         content = [_whole(start, pieces) for start, pieces in _blocks(wanted, choice)]
         body: Json = {"metrics": {"latencyMs": round(answer.wait * 1000)}}

@@ -14,6 +14,7 @@ import orjson
 
 from proxy.simulated.answer import Answer, Choice, Complaint, Tool, Wanted, digest
 from proxy.simulated.dialect import Request, Rules
+from proxy.simulated.embeddings import embedded, read_embed
 from proxy.simulated.reply import Framing, Part, Reply, Tag
 from proxy.simulated.words import text_pieces
 
@@ -33,12 +34,15 @@ _ROLES = {"system", "user", "assistant", "tool"}
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
+_EMBED = "/v2/embed"
+
+
 class Cohere:
     name = "cohere"
     prefix = ""
 
     def answers(self, method: str, path: str) -> bool:
-        return method == "POST" and path == _CHAT
+        return method == "POST" and path in (_CHAT, _EMBED)
 
     def other(self, request: Request, rules: Rules) -> Reply:
         _check_key(request.headers, rules)
@@ -49,9 +53,13 @@ class Cohere:
 
     def read(self, request: Request, rules: Rules) -> Wanted:
         _check_key(request.headers, rules)
-        return _read(request.json, rules)
+        return read_embed(request.json) if request.path == _EMBED else _read(request.json, rules)
 
     def whole(self, wanted: Wanted, answer: Answer) -> Reply:
+        if wanted.form:
+            meta = {"billed_units": {"input_tokens": wanted.prompt_tokens}}
+            told = {"id": answer.id, **embedded(wanted), "meta": meta}
+            return Reply(200, [("content-type", "application/json")], [Part(orjson.dumps(told))], wait=answer.wait)
         choice = answer.choices[0] if answer.choices else None
         message: Json = {"role": "assistant"}
         if choice is not None and choice.calls:

@@ -30,6 +30,22 @@ def read_embeddings(body: object, rules: Rules) -> Wanted:
     return wanted_of(inputs, ask["model"], ask.get("dimensions"), base64=ask.get("encoding_format") == "base64")
 
 
+def read_embed(body: Any, model: str = "") -> Wanted:
+    """In Cohere's form; the same on Bedrock, where the model stands in the path. Raises Complaint."""
+    texts = body.get("texts") if isinstance(body, dict) else None
+    if type(texts) is not list or not all(type(text) is str for text in texts):
+        raise Complaint(400, "invalid request: texts must be a list of strings")
+    if body.get("input_type") not in ("search_document", "search_query", "classification", "clustering"):
+        raise Complaint(400, "invalid request: valid input_type must be provided with the provided model")
+    if not model and body.get("embedding_types") != ["float"]:
+        raise Complaint(400, "invalid request: embedding_types")
+    return wanted_of(texts, model or body["model"], body.get("output_dimension"))
+
+
+def embedded(wanted: Wanted) -> dict[str, Any]:
+    return {"embeddings": {"float": vectors(wanted)}, "response_type": "embeddings_by_type"}
+
+
 def wanted_of(inputs: list[Any], model: str, dimensions: int | None, *, base64: bool = False) -> Wanted:
     if not inputs:
         raise Complaint(400, "The input is empty.", param="input")

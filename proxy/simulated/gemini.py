@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import zip_longest
 from random import Random
 from typing import Any
@@ -16,13 +17,14 @@ import orjson
 
 from proxy.simulated.answer import Answer, Call, Choice, Complaint, Wanted, digest
 from proxy.simulated.dialect import Request, Rules
-from proxy.simulated.gemini_ask import read_contents, signature
+from proxy.simulated.embeddings import vectors, wanted_of
+from proxy.simulated.gemini_ask import invalid, read_contents, signature
 from proxy.simulated.reply import Framing, Part, Reply, Tag
 from proxy.simulated.words import text_pieces
 
 Json = dict[str, Any]
 
-_CALL = re.compile(r"(?:.*/)?models/([^/:]+):(generateContent|streamGenerateContent|countTokens)")
+_CALL = re.compile(r"(?:.*/)?models/([^/:]+):(\w+)")
 _THOUGHTS = 6
 """Tokens of thinking, where its summary is asked for."""
 _FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP"}
@@ -36,6 +38,10 @@ _NO_CREDIT = "Your prepayment credits are depleted. Please go to AI Studio to ma
 _INFO = "type.googleapis.com/google.rpc."
 
 
+_EMBEDDING = ("batchEmbedContents", "embedContent", "predict")
+_METHODS = ("generateContent", "streamGenerateContent", *_EMBEDDING)
+
+
 class Gemini:
     name = "gemini"
     prefix = ""
@@ -43,7 +49,7 @@ class Gemini:
 
     def answers(self, method: str, path: str) -> bool:
         called = self._called(path)
-        return method == "POST" and called is not None and called[1] != "countTokens"
+        return method == "POST" and called is not None and called[1] in _METHODS
 
     def _called(self, path: str) -> tuple[str, str] | None:
         """The model and the method that a path names."""
@@ -53,7 +59,7 @@ class Gemini:
     def other(self, request: Request, rules: Rules) -> Reply:
         self._check_key(request.headers, rules)
         called = self._called(request.path)
-        if request.method == "POST" and called is not None:
+        if request.method == "POST" and called is not None and called[1] == "countTokens":
             asked = read_contents(request.json, called[0], False, rules)
             return _json({"totalTokens": asked.prompt_tokens})
         if request.method == "GET" and request.path.endswith("/models"):
@@ -64,6 +70,8 @@ class Gemini:
     def read(self, request: Request, rules: Rules) -> Wanted:
         self._check_key(request.headers, rules)
         model, method = self._called(request.path) or ("", "")
+        if method in _EMBEDDING:
+            return _embeddings(request.json, model, method)
         return read_contents(request.json, model, method == "streamGenerateContent", rules)
 
     def _check_key(self, headers: dict[str, str], rules: Rules) -> None:
@@ -72,6 +80,8 @@ class Gemini:
             raise Complaint(400, "API key not valid. Please pass a valid API key.", code="API_KEY_INVALID")
 
     def whole(self, wanted: Wanted, answer: Answer) -> Reply:
+        if wanted.form:
+            return _json(_embedded(wanted))
         candidates = []
         for choice in answer.choices:
             parts = [*_thoughts(wanted), *_whole_parts(choice)]
@@ -113,6 +123,40 @@ class Vertex(Gemini):
             raise Complaint(
                 401, "Request had invalid authentication credentials.", code="ACCESS_TOKEN_TYPE_UNSUPPORTED"
             )
+
+
+def _embeddings(body: Any, model: str, method: str) -> Wanted:
+    """Raises Complaint."""
+    try:
+        if method == "batchEmbedContents":
+            requests = body["requests"]
+            if any(not one["model"].startswith("models/") for one in requests):
+                raise invalid("* BatchEmbedContentsRequest.requests[0].model: unexpected model name format")
+            contents, size = [one["content"] for one in requests], requests[0].get("outputDimensionality")
+        elif method == "embedContent":
+            contents, size = [body["content"]], body.get("outputDimensionality")
+        else:
+            size = body.get("parameters", {}).get("outputDimensionality")
+            contents = [{"parts": [{"text": one["content"]}]} for one in body["instances"]]
+        texts = ["".join(part["text"] for part in content["parts"]) for content in contents]
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise invalid(f"Invalid JSON payload received: {error!r}") from error
+    made = wanted_of(texts, model, size)
+    return replace(made, form=method)
+
+
+def _embedded(wanted: Wanted) -> Json:
+    told = vectors(wanted)
+    if wanted.form == "batchEmbedContents":
+        return {"embeddings": [{"values": one} for one in told], "usageMetadata": _counted(wanted)}
+    if wanted.form == "embedContent":
+        return {"embedding": {"values": told[0]}, "usageMetadata": _counted(wanted)}
+    count = {"truncated": False, "token_count": wanted.prompt_tokens / len(told)}
+    return {"predictions": [{"embeddings": {"values": one, "statistics": count}} for one in told]}
+
+
+def _counted(wanted: Wanted) -> Json:
+    return {"promptTokenCount": wanted.prompt_tokens}
 
 
 def _json(body: Json) -> Reply:

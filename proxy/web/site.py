@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 _SERVED = (
-    "POST /v1/chat/completions, GET /, /v1/models, /healthz, /readyz, /metrics,"
+    "GET /, /v1/models, /healthz, /readyz, /metrics,"
     " /api/stats, /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
 )
 _MOST = 1000
@@ -76,7 +76,9 @@ class State(Protocol):
 class Site:
     """An ASGI application."""
 
-    def __init__(self, state: State, reads: Reads | None) -> None:
+    def __init__(self, state: State, reads: Reads | None, posts: Sequence[str] = ()) -> None:
+        """`posts`: what is served by POST before it comes here."""
+        self._posts = posts
         self._state = state
         self._reads = reads
         self._started = int(time.time())
@@ -96,7 +98,7 @@ class Site:
             ],
             exception_handlers={
                 Refusal: _on_refusal,
-                HTTPException: _on_http,
+                HTTPException: self._on_http,
                 StoreUnavailable: _on_unavailable,
                 Exception: _on_fault,
             },
@@ -188,6 +190,20 @@ class Site:
             raise Refusal(404, "No exchange with this id is in the store.", param="id", code="not_found")
         return _json(found)
 
+    async def _on_http(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        path = request.scope["path"]
+        asked = f"{request.method} {path[:200]}"
+        headers, status = dict(error.headers or {}), error.status_code
+        if path in self._posts:
+            status, headers = 405, {"allow": "POST"}
+        if status == 405:
+            message, code = f"{asked}: this method is not served here.", "method_not_allowed"
+        else:
+            served = f"POST {', '.join(self._posts)}; {_SERVED}"
+            message, code = f"{asked} is not served. There is: {served}.", "unknown_url"
+        return _json(error_object(message, type="invalid_request_error", code=code), status, headers)
+
     def _open(self, request: Request) -> Reads:
         self._state.gate.admin(request.headers.raw)
         if self._reads is None:
@@ -216,18 +232,6 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)  # noqa: S101  (registered for it)
     body = error_object(error.message, type=error.type, param=error.param, code=error.code)
     return _json(body, error.status, {"www-authenticate": "Bearer"} if error.status == 401 else None)
-
-
-async def _on_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
-    asked = f"{request.method} {request.scope['path'][:200]}"
-    if error.status_code == 405:
-        message, code = f"{asked}: this method is not served here.", "method_not_allowed"
-    else:
-        message, code = f"{asked} is not served. There is: {_SERVED}.", "unknown_url"
-    return _json(
-        error_object(message, type="invalid_request_error", code=code), error.status_code, dict(error.headers or {})
-    )
 
 
 async def _on_unavailable(request: Request, error: Exception) -> Response:

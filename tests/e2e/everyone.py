@@ -25,6 +25,7 @@ MODELS = {
     "mistral": "mistral-small-latest",
 }
 """Dialect -> a model of it; also the names of the routes."""
+WITHOUT_ROUTE = ("vertex",)
 
 
 class Mistral(OpenAI):
@@ -71,7 +72,7 @@ def _served() -> Iterator[dict[str, Simulated]]:
         name: Simulated(
             "openai" if name == "mistral" else name, seed=3, tokens=8, api_key="secret", keep=200, name=name
         )
-        for name in MODELS
+        for name in (*MODELS, *WITHOUT_ROUTE)
     }
     upstreams["mistral"].dialect = Mistral()
     loop = asyncio.new_event_loop()
