@@ -7,7 +7,7 @@ pause with full jitter (delays drawn from U(0, min(8 s, base * 2^n)), base 0.1 s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
@@ -38,6 +38,35 @@ class FailoverOn:
     bad_request: bool = False
 
 
+class Budget:
+    """How many further tries one target may get, beside fresh requests, while it is in trouble.
+
+    Every fresh request earns 0.2, up to 50; a further try costs 1, or 2 after a timeout (that one has been paid for
+    already). Three at once are always allowed, so that little traffic is not left without.
+    """
+
+    __slots__ = ("level", "under_way")
+
+    CAP = 50.0
+    EARNED = 0.2
+    ALWAYS = 3
+
+    def __init__(self) -> None:
+        self.level = self.CAP
+        self.under_way = 0
+        """Further tries that have not ended."""
+
+    def earn(self) -> None:
+        if self.level < self.CAP:
+            self.level = min(self.CAP, self.level + self.EARNED)
+
+    def affords(self, cost: int) -> bool:
+        return self.level >= cost or self.under_way < self.ALWAYS
+
+    def spend(self, cost: int) -> None:
+        self.level = max(0.0, self.level - cost)
+
+
 class Step(NamedTuple):
     """Try `target` (its place in the plan) after `delay` seconds."""
 
@@ -64,6 +93,9 @@ class Tries:
         """Targets not tried yet that the limit per request still leaves room for."""
         return min(self._counts.count(0), self._limits.per_request - self._total)
 
+    def untried(self, target: int) -> bool:
+        return self._counts[target] == 0
+
     def may_replay(self, target: int) -> bool:
         """Whether the limits leave room for two tries at `target`: a request that is sent again counts twice."""
         limits = self._limits
@@ -74,19 +106,30 @@ class Tries:
         self._counts[target] += tries
         self._total += tries
 
-    def next(self, target: int, kind: Kind, retry_after: float | None, remaining: float, rng: Random) -> Step | None:
-        """After `target` failed with `kind`. `remaining` and `retry_after` in seconds; None means: give up."""
+    def next(
+        self,
+        target: int,
+        kind: Kind,
+        retry_after: float | None,
+        remaining: float,
+        rng: Random,
+        avoid: Collection[int] = (),
+    ) -> Step | None:
+        """After `target` failed with `kind`. `remaining` and `retry_after` in seconds; None means: give up.
+
+        `avoid`: places that must not be asked now, for their own state's sake.
+        """
         self._last[target] = kind
         self._waits[target] = retry_after
         if self._total >= self._limits.per_request or remaining <= 0:
             return None
         if self._may_leave(kind):
             for other, count in enumerate(self._counts):
-                if count == 0 and self._suits(other, target, kind):
+                if count == 0 and other not in avoid and self._suits(other, target, kind):
                     return Step(other, 0.0)
         elif not VERDICTS[kind].again:
             return None
-        return self._again(remaining, rng)
+        return self._again(remaining, rng, avoid)
 
     def _may_leave(self, kind: Kind) -> bool:
         rule = VERDICTS[kind].failover
@@ -104,11 +147,11 @@ class Tries:
         here, there = self._windows[target], self._windows[other]
         return here is None or there is None or there > here
 
-    def _again(self, remaining: float, rng: Random) -> Step | None:
+    def _again(self, remaining: float, rng: Random, avoid: Collection[int]) -> Step | None:
         """The retryable target tried least, the earliest in the plan among equals."""
         best = None
         for target, kind in enumerate(self._last):
-            if kind is None or self._counts[target] >= self._limits.per_target:
+            if kind is None or self._counts[target] >= self._limits.per_target or target in avoid:
                 continue
             if self._counts[target] > VERDICTS[kind].again or (self._waits[target] or 0.0) > PATIENCE:
                 continue

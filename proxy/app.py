@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from random import SystemRandom
 from typing import Any
 
+from policies.breaker import State
 from proxy import __version__
 from proxy import config as settings
 from proxy.assemble import front, prices, target_names
 from proxy.auth import Gate
-from proxy.clock import RealClock
+from proxy.clock import SECOND, RealClock
 from proxy.downstream import Receive, Scope, Send
 from proxy.endpoints import DOORS, Doors
 from proxy.engine import Engine
@@ -30,6 +31,7 @@ from proxy.record import Origin
 from proxy.router import Router
 from proxy.shadow.mirror import Mirror
 from proxy.transport.choose import Transports
+from proxy.upstreams import Upstreams
 from proxy.web.site import Site
 
 log = logging.getLogger(__name__)
@@ -43,11 +45,12 @@ class App:
         self._rng = SystemRandom()
         self._transports = Transports()
         self._book = prices(config)
-        self._front = front(config, self._transports.for_provider, self._rng, self._book)
+        clock = RealClock()
+        self.upstreams = Upstreams(clock, self._rng)
+        self._front = front(config, self._transports.for_provider, self._rng, self._book, self.upstreams)
         targets, routes = target_names(config)
         self.metrics = Metrics(targets, routes, version=__version__)
         self.store = StoreSink.open(config.storage) if config.storage is not None else None
-        clock = RealClock()
         self.now_ns, self.started_ns = clock.now, clock.now()
         self.recent = Recent(_in_order(routes))
         store = {"store": self.store} if self.store is not None else {}
@@ -67,7 +70,11 @@ class App:
         self._lag = LoopLag()
         self._price_watch: asyncio.Task[None] | None = None
         self.metrics.watch(
-            inflight=lambda: len(self.engine.running), losses=self.bus.losses, store=self.store, lag=self._lag.take
+            inflight=lambda: len(self.engine.running),
+            losses=self.bus.losses,
+            store=self.store,
+            lag=self._lag.take,
+            targets=self.upstreams.snapshot,
         )
         self._site = Site(self, Reads(self.store) if self.store is not None else None, tuple(DOORS))
 
@@ -97,6 +104,11 @@ class App:
         reasons = []
         if self.store is not None and self.store.degraded is not None:
             reasons.append(self.store.degraded)
+        reasons += [
+            f"target {one['target']}: {one['barred'] or one['breaker']} (last error: {one['last_error']})"
+            for one in self.upstreams.snapshot()
+            if one["barred"] or one["breaker"] != State.CLOSED
+        ]
         return reasons
 
     @property
@@ -107,17 +119,15 @@ class App:
         return self.bus.losses()
 
     def standings(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is under way at each target of a route."""
-        found: dict[str, dict[str, Any]] = {}
-        for target in self.router.targets:
-            standing = found.setdefault(target.name, {"in_flight": 0})
-            standing["in_flight"] += target.in_flight
-        return found
+        """How each target of a route is."""
+        now = self.now_ns() / SECOND
+        return {target.name: target.condition.shown(now) for target in self.router.targets}
 
     def load(self, config: settings.Config) -> None:
         """Serve a new config from the next request on; running ones keep the old."""
         self._book = prices(config, self._book)
-        self._front = front(config, self._transports.for_provider, self._rng, self._book)
+        self._front = front(config, self._transports.for_provider, self._rng, self._book, self.upstreams)
+        self.upstreams.forgive()
         self.doors.front = self._front
         targets, routes = target_names(config)
         self.metrics.allow(targets, routes)

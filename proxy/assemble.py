@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import NamedTuple
 
 from policies.ordered import Ordered
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
 from proxy.auth import Gate, Key
-from proxy.clock import SECOND
+from proxy.clock import SECOND, RealClock
 from proxy.config.known import is_loopback
 from proxy.config.policy import policy_of
 from proxy.endpoints import Front
@@ -28,7 +29,7 @@ from proxy.providers.mistral import Mistral
 from proxy.providers.quirks import PLAIN
 from proxy.router import Route, Router
 from proxy.transport.base import Transport
-from proxy.upstreams import Target, Timeouts
+from proxy.upstreams import Target, Timeouts, Upstreams
 
 DIALECTS: dict[str, Provider] = {
     "openai": Compatible(),
@@ -44,10 +45,25 @@ DIALECTS: dict[str, Provider] = {
 TransportFor = Callable[[settings.Provider], Transport]
 
 
-def front(config: settings.Config, transport_for: TransportFor, rng: Random, book: Book | None = None) -> Front:
-    """Everything that a reload replaces. `book`: its prices, if somebody else wants them, too."""
-    router = _router(config, transport_for, rng, book or prices(config))
-    return Front(_gate(config), router, config.server.body_limit)
+class Parts(NamedTuple):
+    """What routes and targets are made of."""
+
+    config: settings.Config
+    transport_for: TransportFor
+    book: Book
+    upstreams: Upstreams
+
+
+def front(
+    config: settings.Config,
+    transport_for: TransportFor,
+    rng: Random,
+    book: Book | None = None,
+    upstreams: Upstreams | None = None,
+) -> Front:
+    """Everything that a reload replaces. Kept over it, if given: the prices, and how the targets are."""
+    parts = Parts(config, transport_for, book or prices(config), upstreams or Upstreams(RealClock(), rng))
+    return Front(_gate(config), _router(parts, rng), config.server.body_limit)
 
 
 def prices(config: settings.Config, before: Book | None = None) -> Book:
@@ -94,13 +110,12 @@ def _gate(config: settings.Config) -> Gate:
     )
 
 
-def _router(config: settings.Config, transport_for: TransportFor, rng: Random, book: Book) -> Router:
+def _router(parts: Parts, rng: Random) -> Router:
+    config = parts.config
     routes, aliases = {}, {}
     for name, route in config.routes.items():
         targets = [
-            made
-            for target in route.targets
-            for made in targets_of(config, target, transport_for, route.unsupported, book)
+            made for target in route.targets for made in targets_of(parts, target, route.unsupported, route.breaker)
         ]
         routes[name] = Route(
             name,
@@ -134,9 +149,9 @@ def _router(config: settings.Config, transport_for: TransportFor, rng: Random, b
             lacks=(),
             timeouts=defaults.timeouts,
         )
-        return targets_of(config, target, transport_for, defaults.unsupported, book)
+        return targets_of(parts, target, defaults.unsupported, defaults.breaker)
 
-    return Router(routes, aliases, direct, make_direct, rng)
+    return Router(routes, aliases, direct, make_direct, rng, parts.upstreams.clock)
 
 
 def _labels(config: settings.Config, target: settings.Target) -> list[str]:
@@ -145,9 +160,8 @@ def _labels(config: settings.Config, target: settings.Target) -> list[str]:
     return [target.label if number == 0 else f"{target.label}#{number + 1}" for number in range(count)]
 
 
-def targets_of(
-    config: settings.Config, target: settings.Target, transport_for: TransportFor, unsupported: str, book: Book
-) -> list[Target]:
+def targets_of(parts: Parts, target: settings.Target, unsupported: str, breaker: bool) -> list[Target]:
+    config = parts.config
     provider = config.providers[target.provider]
     row = CATALOG.get(provider.like or target.provider)
     endpoint = Endpoint(
@@ -171,7 +185,7 @@ def targets_of(
             label,
             endpoint,
             DIALECTS[provider.dialect],
-            transport_for(provider),
+            parts.transport_for(provider),
             credential,
             _timeouts(target.timeouts),
             weight=target.weight,
@@ -179,7 +193,9 @@ def targets_of(
             unsupported=unsupported,
             priority=target.priority,
             lacks=frozenset(target.lacks),
-            price=price_of(book, config, target),
+            price=price_of(parts.book, config, target),
+            condition=parts.upstreams.condition(label, endpoint, credential),
+            heeds_breaker=breaker,
         )
         for label, credential in zip(_labels(config, target), credentials, strict=True)
     ]

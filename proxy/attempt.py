@@ -44,6 +44,8 @@ class Gone(Exception):
 
 class Try:
     __slots__ = (
+        "_answered",
+        "_begun",
         "_clock",
         "_connection",
         "_deadline",
@@ -85,6 +87,8 @@ class Try:
         self._due_ns = 0
         self._stall_ns = target.timeouts.stall
         self._failed: UpstreamError | None = None
+        self._begun = (0, False)
+        self._answered = False
 
     @property
     def headers(self) -> Headers:
@@ -93,9 +97,13 @@ class Try:
 
     async def open(self, first_ns: int) -> list[Chunk]:
         """Chunks up to the commit point. `first_ns`: how long the first content (or byte) may take, in ns."""
-        self.target.in_flight += 1
+        condition = self.target.condition
+        self._begun = condition.begin(self.attempt, len(self.ask.raw))
         try:
-            return await self._open(first_ns)
+            chunks = await self._open(first_ns)
+            self._answered = True
+            condition.answered(self.attempt, self.ask.stream, self._begun[1])
+            return chunks
         except UpstreamError as error:
             if error.kind is Kind.TRUNCATED:
                 # Nothing has been sent on yet: for the client this is no cut answer, it is none at all.
@@ -344,7 +352,6 @@ class Try:
 
     def _seal(self) -> None:
         attempt, decoder = self.attempt, self._decoder
-        self.target.in_flight -= 1
         attempt.marks.end = self._clock.now()
         attempt.response_model = decoder.model
         attempt.finish_reason = decoder.finish_reason
@@ -354,6 +361,7 @@ class Try:
             price = self.target.price
             if price is not None:
                 attempt.cost_usd, attempt.cost_source, attempt.price_version = price.charge(usage, decoder.model)
+        self.target.condition.end(attempt, self._begun, self._answered)
 
 
 class _Unread:

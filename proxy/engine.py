@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from random import Random
 
-from policies.retry import Tries
+from policies.base import Passed
+from policies.retry import PATIENCE, Tries
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone, Try
 from proxy.clock import SECOND, Clock, Deadline, Deadlines
 from proxy.errors import Refusal, TransportError, UpstreamError
-from proxy.failure import broken_off, exhausted
+from proxy.failure import broken_off, exhausted, unavailable
 from proxy.measure.bus import Bus
 from proxy.providers.base import Minted
 from proxy.record import Attempt, Exchange, Origin
@@ -111,8 +113,10 @@ class Run:
         received = exchange.marks.received
         self.deadline.total(received + plan.targets[0].timeouts.total)
         place, wait_ns, tries = 0, 0, None
+        if not plan.targets[0].condition.quiet:
+            place, wait_ns = await self._enter(plan)
         while True:
-            now = engine.clock.now() if exchange.attempts else received
+            now = engine.clock.now() if exchange.attempts or wait_ns else received
             attempt = self._begin_attempt(plan.targets[place], now, wait_ns)
             limits = plan.route.limits
             replay = min(limits.per_target, limits.per_request) >= 2 if tries is None else tries.may_replay(place)
@@ -128,10 +132,14 @@ class Run:
                         [target.context_window for target in plan.targets], plan.route.limits, plan.route.failover_on
                     )
                 tries.begun(place, 2 if attempt.replayed else 1)
-                remaining = self.deadline.remaining(engine.clock.now()) / SECOND
-                step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng)
+                now = engine.clock.now()
+                remaining = self.deadline.remaining(now) / SECOND
+                avoid = _avoid(plan.targets, place, tries, error.kind, now / SECOND)
+                step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng, avoid)
                 if step is None or self.deadline.stopped or not (ask.repeatable or _left_nothing(error)):
                     raise self._exhausted(error) from None
+                weight = VERDICTS[error.kind].weight
+                plan.targets[step.target].condition.charge(weight, step.target != place, now / SECOND)
                 place = step.target
                 wait_ns = await self._pause(step.delay) if step.delay else 0
                 continue
@@ -284,6 +292,29 @@ class Run:
         until = marks.end or marks.first_content or self._engine.clock.now()
         self.upstream_ns += until - (marks.sent or marks.received) + attempt.wait_ns
 
+    async def _enter(self, plan: Plan) -> tuple[int, int]:
+        """The place to begin at, and the ns waited for it, where the first choice is in trouble.
+
+        A plan holds what should not be asked only where nothing else is left. Raises as `_pause` does.
+        """
+        now = self._engine.clock.now()
+        best, held = 0, None
+        for place, target in enumerate(plan.targets):
+            hold = target.condition.hold(now / SECOND, target.heeds_breaker)
+            if hold is None:
+                return place, 0
+            if held is None or hold.seconds < held.seconds:
+                best, held = place, hold
+        assert held is not None  # noqa: S101  (a plan is never empty)
+        waits = held.reason is not Passed.BREAKER and held.seconds <= PATIENCE
+        if waits and held.seconds < self.deadline.remaining(now) / SECOND:
+            return best, await self._pause(held.seconds)
+        target = plan.targets[best]
+        self._fail(Kind.RATE_LIMIT if held.reason is Passed.COOLING else target.condition.kind)
+        if held.reason is Passed.BREAKER:
+            self.exchange.outcome = Outcome.NO_TARGET
+        raise unavailable(held.reason, held.seconds, [target.name for target in plan.targets])
+
     async def _pause(self, seconds: float) -> int:
         """Waits before a further try; gives the time waited, in ns. Raises `Gone`, or `Refusal` at the end of time."""
         begun = self._engine.clock.now()
@@ -317,6 +348,20 @@ def _first(target: Target, ask: Request, share_ns: int) -> int:
     if not ask.stream:
         return min(timeouts.answer, share_ns)
     return min(timeouts.ttft_reasoning if ask.reasons else timeouts.ttft, share_ns)
+
+
+def _avoid(targets: Sequence[Target], failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:
+    """Places that must not be asked now: their own state is against it, or their budget of further tries is spent."""
+    avoid = []
+    for place, target in enumerate(targets):
+        condition = target.condition
+        reason = target.barred(now)
+        # How long one that was tried here wants to be left alone is for `Tries` to weigh.
+        if (reason and (reason != Passed.COOLING or tries.untried(place))) or not condition.affords(
+            VERDICTS[kind].weight, place != failed, now
+        ):
+            avoid.append(place)
+    return avoid
 
 
 def _left_nothing(error: UpstreamError) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from random import SystemRandom
 from typing import Any
 
 from policies import POLICIES
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
 from proxy import scoring
-from proxy.assemble import TransportFor, targets_of
+from proxy.assemble import Parts, TransportFor, targets_of
+from proxy.clock import RealClock
 from proxy.config.resolve import merged_params
 from proxy.config.shadow import Candidate, Shadow
 from proxy.prices.book import Book
@@ -17,6 +19,7 @@ from proxy.record import Decision
 from proxy.router import Plan, Route
 from proxy.shadow.experiment import Experiment
 from proxy.shadow.terms import Terms, terms_of
+from proxy.upstreams import Upstreams
 
 _ONCE = Limits(per_target=1, per_request=1)
 """A mirrored request is sent once: no retry, no failover, and no second sending on a new connection."""
@@ -51,9 +54,8 @@ class _Asked:
     """Makes the plans of the background: one target each."""
 
     def __init__(self, config: settings.Config, transport_for: TransportFor, book: Book, seconds: float) -> None:
-        self._config = config
-        self._transport_for = transport_for
-        self._book = book
+        # How targets are is learned from the background's own traffic: it must not touch that of the live one.
+        self._parts = Parts(config, transport_for, book, Upstreams(RealClock(), SystemRandom()))
         self._seconds = seconds
 
     def candidate(self, route: str, told: settings.Route, candidate: Candidate) -> Plan:
@@ -78,6 +80,6 @@ class _Asked:
     def _plan(self, route: str | None, target: settings.Target) -> Plan:
         limited = target.timeouts.model_copy(update={"total": min(target.timeouts.total, self._seconds)})
         whole: dict[str, Any] = {"timeouts": limited}
-        made = targets_of(self._config, target.model_copy(update=whole), self._transport_for, "drop", self._book)[:1]
+        made = targets_of(self._parts, target.model_copy(update=whole), "drop", False)[:1]
         alone = Route(route, made, POLICIES["ordered"](), "shadow", _ONCE, FailoverOn())
         return Plan(alone, made, Decision("shadow", 1.0, (made[0].name,)))

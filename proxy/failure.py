@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from policies.base import Passed
 from policies.verdict import VERDICTS, Kind
 from proxy.attempt import DRAIN
 from proxy.errors import Refusal, UpstreamError
@@ -71,6 +72,27 @@ def exhausted(error: UpstreamError, attempts: Sequence[Attempt]) -> Refusal:
 
 class Told(Protocol):
     def broken(self, message: str, *, type: str, code: str) -> bytes: ...
+
+
+def unavailable(reason: Passed, seconds: float, targets: Sequence[str]) -> Refusal:
+    """No target may be asked now, and it would take too long to wait for one; `seconds` until the first of them."""
+    names = targets[0] if len(targets) == 1 else f"all {len(targets)} targets of the route"
+    if reason is Passed.BREAKER:
+        return Refusal(
+            503,
+            f"Only a share of the requests is sent while {names} keep{'s' if len(targets) == 1 else ''} failing; "
+            f"try again in {seconds:.0f} s.",
+            type="service_unavailable_error",
+            code="upstream_failing",
+            retry_after=seconds,
+        )
+    return Refusal(
+        429,
+        f"The rate limit of {names} is used up; there is room again in {seconds:.1f} s.",
+        type="rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after=seconds,
+    )
 
 
 def broken_off(error: UpstreamError, form: Told) -> bytes:

@@ -12,6 +12,7 @@ from policies.compose import arrange
 from policies.ranked import Ranked
 from policies.retry import FailoverOn, Limits
 from proxy.asked import Asked
+from proxy.clock import SECOND, Clock, RealClock
 from proxy.errors import Refusal
 from proxy.record import Decision
 from proxy.upstreams import DirectTargets, Target
@@ -74,7 +75,9 @@ class Router:
         direct: Callable[[Sequence[Target]], Route],
         make_direct: Callable[[str, str], Sequence[Target] | None],
         rng: Random,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or RealClock()
         self._routes = {**routes, **{alias: routes[name] for alias, name in aliases.items()}}
         self._default = routes.get(DEFAULT_ROUTE)
         self._public = sorted(name for name in self._routes if name != DEFAULT_ROUTE)
@@ -164,7 +167,8 @@ class Router:
         if not ask.translates:
             serving = [one for one in route.targets if one.serves(ask)]
             passed = [(one.name, Passed.OPERATION) for one in route.targets if one not in serving]
-        candidates = [target.candidate() for target in serving]
+        now = self._clock.now() / SECOND
+        candidates = [target.candidate(now) for target in serving]
         policy = route.policy
         if caller.controls is not wire.NONE:
             serving, candidates = _wished(caller.controls, serving, candidates, passed)

@@ -1,18 +1,23 @@
 """The targets: where each leads to, how it is spoken to, and what is under way there.
 
-The only mutable routing state. Policies see it as `Candidate` snapshots; nobody else changes it.
+The only mutable routing state (with `condition.py`, which says how a target is). Policies see it as `Candidate`
+snapshots; nobody else changes it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from copy import copy
+from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from policies.base import Candidate
-from proxy.clock import SECOND
+from proxy.clock import SECOND, Clock
+from proxy.condition import Condition, Credential
 from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
@@ -45,9 +50,10 @@ class Target:
         "_credential",
         "_heads",
         "_speakers",
+        "condition",
         "context_window",
         "endpoint",
-        "in_flight",
+        "heeds_breaker",
         "lacks",
         "name",
         "names",
@@ -77,6 +83,8 @@ class Target:
         priority: int = 1,
         lacks: frozenset[str] = frozenset(),
         price: Price | None = None,
+        condition: Condition | None = None,
+        heeds_breaker: bool = True,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -94,7 +102,9 @@ class Target:
         )
         """What a request may call it by, in lower case."""
         self.price = price
-        self.in_flight = 0
+        self.condition = condition or Condition(name, Credential(), Random())  # noqa: S311  (jitter)
+        """How it is; shared with every other route's target of the same model and credential."""
+        self.heeds_breaker = heeds_breaker
         self.sign: Sign | None = provider.signer(endpoint, credential) if isinstance(provider, Signs) else None
         """For requests that must be signed one by one."""
         parts = urlsplit(endpoint.base_url)
@@ -142,15 +152,65 @@ class Target:
         )
         return whole, streamed
 
-    def candidate(self) -> Candidate:
+    def barred(self, now: float) -> str:
+        """Why it should not be asked now (a `Passed`); empty: it may be. `now` in seconds of the monotonic clock."""
+        return self.condition.barred(now, self.heeds_breaker)
+
+    def candidate(self, now: float) -> Candidate:
+        condition = self.condition
+        if condition.quiet:
+            barred, ramp = "", 1.0
+        else:
+            barred, ramp = self.barred(now), condition.breaker.ramp(now) if self.heeds_breaker else 1.0
         return Candidate(
             self.name,
             self.weight,
-            self.in_flight,
+            condition.in_flight,
             self.context_window,
-            priority=self.priority,
-            lacks=self.lacks,
+            barred,
+            condition.outstanding,
+            condition.ttft(now),
+            condition.breaker.share(now),
+            1.0,
+            ramp,
+            self.priority,
+            self.lacks,
+            None,
+            None,
+            condition.tpot,
+            condition.recent,
         )
+
+
+class Upstreams:
+    """How all targets are, by where they lead. Kept over reloads; what nothing leads to any more is forgotten."""
+
+    def __init__(self, clock: Clock, rng: Random) -> None:
+        self.clock = clock
+        self._rng = rng
+        self._conditions: WeakValueDictionary[object, Condition] = WeakValueDictionary()
+        self._credentials: WeakValueDictionary[object, Credential] = WeakValueDictionary()
+
+    def condition(self, name: str, endpoint: Endpoint, secret: str | None) -> Condition:
+        """That of the model behind this credential; `name` is what it is called if it is not known yet."""
+        whose = (endpoint.provider, endpoint.base_url, hashlib.sha256((secret or "").encode()).digest())
+        where = (*whose, endpoint.model, endpoint.deployment)
+        found = self._conditions.get(where)
+        if found is None:
+            credential = self._credentials.setdefault(whose, Credential())
+            found = self._conditions[where] = Condition(name, credential, self._rng)
+        return found
+
+    def forgive(self) -> None:
+        """A config was loaded: parked credentials and models are asked again, since somebody may have mended them."""
+        for condition in list(self._conditions.values()):
+            condition.credential.until = condition.missing_until = 0.0
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """How every target is, by name: for the page, the API and the metrics. May be called from another thread."""
+        now = self.clock.now() / SECOND
+        known = sorted(self._conditions.values(), key=lambda one: one.name)
+        return [condition.shown(now) for condition in known]
 
 
 class DirectTargets:

@@ -102,9 +102,6 @@ def _inactive(value: Any, path: tuple[str | int, ...]) -> Iterator[str]:
         if any(isinstance(mark, Later) for mark in field.metadata):
             if part is not None:
                 yield f"{path_text(here)}: {_INACTIVE}"
-        elif name == "breaker":
-            if part:
-                yield f"{path_text(here)}: circuit breakers are {_INACTIVE}"
         else:
             yield from _inactive(part, here)
 

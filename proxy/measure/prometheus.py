@@ -11,13 +11,15 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar, Timestamp
 
+from policies.base import Passed
+from policies.breaker import State
 from policies.verdict import Kind, Outcome
 from proxy.measure import timing
 from proxy.record import Attempt, Decision, Exchange, Origin
@@ -41,6 +43,7 @@ TOKEN_TYPES = CLASSES
 
 # Counted from 0 for every configured route and target, so that `rate()` and alerts see the first one.
 _REQUEST_OUTCOMES = (Outcome.OK, Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.RATE_LIMITED, Outcome.TRUNCATED)
+_BREAKER = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 _ATTEMPT_KINDS = (
     (Outcome.OK, Kind.OK),
     (Outcome.UPSTREAM_ERROR, Kind.CONNECT),
@@ -143,6 +146,7 @@ class Metrics:
         self._lag: Callable[[], float] = lambda: 0.0
         self._losses: Callable[[], Mapping[tuple[str, str], int]] = dict
         self._store: Written | None = None
+        self._conditions: Callable[[], Sequence[Mapping[str, Any]]] = list
         self.allow(targets, routes)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -168,10 +172,13 @@ class Metrics:
         losses: Callable[[], Mapping[tuple[str, str], int]],
         store: Written | None,
         lag: Callable[[], float],
+        targets: Callable[[], Sequence[Mapping[str, Any]]] = list,
     ) -> None:
         """What is read at the moment of a scrape: requests under way, records lost by (sink, reason), the store,
-        and the worst lateness of the event loop in seconds since the last call. All are called from another thread.
+        the worst lateness of the event loop in seconds since the last call, and how the targets are
+        (`Upstreams.snapshot`). All are called from another thread.
         """
+        self._conditions = targets
         self._inflight, self._losses, self._store, self._lag = inflight, losses, store, lag
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -286,7 +293,36 @@ class Metrics:
         )
         _add_histogram(overhead, (), self._overhead, OVERHEAD_SECONDS)
         yield overhead
+        yield from self._health()
         yield from self._state()
+
+    def _health(self) -> Iterator[Metric]:
+        """By target; of several credentials the worst counts. Targets that clients named directly are left out."""
+        breaker = GaugeMetricFamily(
+            "weighbridge_breaker_state", "0: closed, 1: half open, 2: open.", labels=("target",)
+        )
+        barred = GaugeMetricFamily(
+            "weighbridge_target_barred", "1 while it is left alone, by why.", labels=("target", "reason")
+        )
+        opened = _counter("breaker_opened", "Times that the breaker opened.", "target")
+        worst: dict[str, tuple[int, int]] = {}
+        reasons: dict[tuple[str, str], int] = {}
+        for one in self._conditions():
+            if one["target"] not in self._targets:
+                continue
+            target = one["target"].partition("#")[0]
+            state, times = worst.get(target, (0, 0))
+            worst[target] = (max(state, _BREAKER[one["breaker"]]), times + one["opened"])
+            for reason in Passed:
+                key = (target, str(reason))
+                reasons[key] = max(reasons.get(key, 0), int(one["barred"] == reason))
+        for target, (state, times) in worst.items():
+            breaker.add_metric((target,), state)
+            opened.add_metric((target,), times)
+        for labels, count in reasons.items():
+            if count:
+                barred.add_metric(labels, count)
+        yield from (breaker, barred, opened)
 
     def _counters(self) -> Iterator[Metric]:
         requests = _counter("requests", "Requests answered, by how they ended.", "route", "target", "outcome")

@@ -419,9 +419,7 @@ def test_notes() -> None:
     """)
     inactive = "not available in this version; ignored"
     assert list(config.warnings) == [
-        f"defaults.breaker: circuit breakers are {inactive}",
         f"defaults.hedge: {inactive}",
-        f"routes.chat.breaker: circuit breakers are {inactive}",
         f"routes.chat.capture: {inactive}",
         f"keys[0].rpm: {inactive}",
         f"capture: {inactive}",

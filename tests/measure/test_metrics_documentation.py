@@ -9,6 +9,8 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from policies.base import Passed
+from policies.breaker import State
 from policies.verdict import Kind, Outcome
 from proxy.measure.bus import Bus
 from proxy.measure.prometheus import TOKEN_TYPES, Metrics
@@ -35,7 +37,8 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
     store = StoreSink.open(tmp_path_factory.mktemp("store") / "store.db")
     metrics = Metrics((), ROUTES, version="1")
     bus = Bus({"prometheus": metrics, "store": store})
-    metrics.watch(inflight=lambda: 0, losses=bus.losses, store=store, lag=lambda: 0.0)
+    condition = {"target": TARGETS[0], "breaker": State.OPEN, "opened": 1, "barred": Passed.BREAKER}
+    metrics.watch(inflight=lambda: 0, losses=bus.losses, store=store, lag=lambda: 0.0, targets=lambda: [condition])
     failed = [attempt(kind=Kind.CONNECT), attempt(kind=Kind.CONNECT, no=2)]
     made = exchange(*failed, used(streamed(attempt(TARGETS[1], no=3))), stream=True)
     made.decision = Decision("ordered", 1.0, (TARGETS[0],))

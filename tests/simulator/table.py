@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from proxy.bench.simulate import Result
-from tests.simulator.cluster import burst, capacity, slow_one, trap
+from policies.retry import Budget
+from policies.verdict import Kind
+from proxy.bench.simulate import Fault, Figures, Result, Traffic
+from tests.simulator.cluster import burst, run, slow_one, trap
 from tests.simulator.naive import Greedy, LeastLoaded, RoundRobin, TwoChoices
 
 Lines = Iterable[tuple[str, Mapping[str, str]]]
@@ -47,13 +49,41 @@ def _trap() -> Lines:
         yield type(policy).__name__, usual(trap(policy, 360.0, "retries: {per_request: 1}\nbreaker: false"))
 
 
-@scenario("150 % load for 60 s, then 60 %; four targets, 10 s to the first token; no breaker, no retry budget")
+@scenario("The same, with circuit breakers")
+def _breaker() -> Lines:
+    for tries in (1, 2):
+        for policy in (LeastLoaded(), TwoChoices()):
+            what = f"{type(policy).__name__}, {tries} tr{'y' if tries == 1 else 'ies'}"
+            yield what, usual(trap(policy, 360.0, f"retries: {{per_request: {tries}}}"))
+
+
+@scenario("The first of two targets is out for 60 s (ordered)")
+def _outage() -> Lines:
+    for kind in ("refuse", "fail", "hang", "stall", "throttle"):
+        fault = Fault(kind, 30.0, 90.0)  # type: ignore[arg-type]
+        world = {"a": Figures(slots=200, faults=(fault,)), "b": Figures(slots=200)}
+        result = run(world, Traffic(((180.0, 10.0),)), "timeouts: {ttft: 5s, stall: 10s}")
+        tried = result.attempts("a")
+        back = next(one.begun for one in tried if one.kind is Kind.OK and one.begun > 90.0)
+        failed = sum(one.kind is not Kind.OK for one in tried)
+        yield kind, {**usual(result), "failed there": str(failed), "back after s": f"{back - 90.0:.1f}"}
+
+
+@scenario("150 % load for 60 s, then 60 %; four targets, 10 s to the first token")
 def _burst() -> Lines:
-    for notices in (True, False):
-        result = burst(notices=notices, route="timeouts: {ttft: 10s}\nbreaker: false", policy=RoundRobin(), tail=120.0)
-        after = result.goodput(100.0, 190.0) / (0.6 * capacity(4, 8))
-        what = "upstream work is cancelled" if notices else "the upstream works on"
-        yield what, {**usual(result), "goodput from 20 s after the burst": f"{after:.0%}"}
+    affords = Budget.affords
+    for what, notices, budget, breaker in (
+        ("nothing is cancelled, no budget, no breaker", False, False, "false"),
+        ("cancelled, no budget, no breaker", True, False, "false"),
+        ("cancelled, budget, no breaker", True, True, "false"),
+        ("cancelled, budget, breaker", True, True, "true"),
+    ):
+        Budget.affords = affords if budget else (lambda self, cost: True)  # type: ignore[method-assign, assignment]
+        route = f"timeouts: {{ttft: 10s}}\nbreaker: {breaker}"
+        result = burst(notices=notices, route=route, policy=RoundRobin(), tail=120.0)
+        after = result.between(100.0, 190.0).success
+        yield what, {**usual(result), "success from 20 s after the burst": f"{after:.1%}"}
+    Budget.affords = affords  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from policies.retry import Budget
 from policies.verdict import Kind
 from proxy.bench.simulate import Fault, Figures, Traffic
 from tests.simulator.cluster import burst, capacity, run, slow_one, three, trap
@@ -30,7 +33,7 @@ def test_faults_come_and_go_in_their_windows() -> None:
         Fault("refuse", 0, 10),
         Fault("fail", 10, 20),
         Fault("hang", 20, 30),
-        Fault("throttle", 30, 40, retry_after=7.0),
+        Fault("throttle", 30, 40, retry_after=0.05),
         Fault("stall", 40, 50),
     )
     route = "retries: {per_request: 1}\ntimeouts: {ttft: 2s, stall: 2s}\nbreaker: false"
@@ -70,7 +73,8 @@ def test_without_a_breaker_fast_failures_attract_traffic() -> None:
     assert during.share("a") > 0.6
 
 
-def test_without_cancelling_an_overload_never_ends() -> None:
+def test_without_cancelling_an_overload_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Budget, "affords", lambda self, cost: True)
     result = burst(notices=False, route="timeouts: {ttft: 10s}\nbreaker: false", policy=RoundRobin())
     assert result.tries > 2.5
     assert result.goodput(110.0, 140.0) == 0.0

@@ -25,6 +25,7 @@ from proxy.engine import Engine
 from proxy.measure.bus import Bus
 from proxy.record import Exchange, Sink
 from proxy.router import Route, Router
+from proxy.upstreams import Upstreams
 from proxy.wire.chat import ChatRequest
 
 _NS = 1e9
@@ -225,7 +226,7 @@ async def _play(
     }
     transport = SimulatedTransport(targets, clock.now)
     rng = Random(seed)  # noqa: S311
-    router: Router = front(config, lambda provider: transport, rng).router
+    router: Router = front(config, lambda provider: transport, rng, upstreams=Upstreams(clock, rng)).router
     kept = _Kept(clock.now())
     sinks: dict[str, Sink] = {"kept": kept}
     if watch is not None:

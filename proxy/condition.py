@@ -1,0 +1,267 @@
+"""How a target is: health, load, speed and limits of one model behind one credential, learned from what happens there.
+
+Shared by every route that leads there, and kept over reloads. The rules are in `policies`; here are the state and the
+clock. Times inside are seconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from random import Random
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from policies.base import Passed
+from policies.breaker import Breaker, State
+from policies.recent import Peak, Recent
+from policies.retry import Budget
+from policies.verdict import VERDICTS, Health, Kind
+from proxy.record import Attempt
+
+log = logging.getLogger(__name__)
+
+PARKED = 300.0
+"""Seconds for which a credential without money or rights is left alone, and a model that is said not to exist."""
+LONGEST_COOLING = 300.0
+"""The longest Retry-After that is believed."""
+_COOLING = 1.0
+"""Seconds after a 429 that names no time; doubles with each in a row, up to 30."""
+_SLOW = 10.0
+_THROTTLED = 5.0
+"""As how slow an answer a failure, or a 429, is counted when targets are compared."""
+_LARGE = 16_000.0
+"""Bytes of a request that double the time to first content that is to be expected (4,000 tokens)."""
+_WELL = 0.95
+"""Share of successes from which on a closed target takes failovers without charge."""
+
+
+class Hold(NamedTuple):
+    """Why a request that has nowhere else to go may not be sent yet, and for how many seconds."""
+
+    reason: Passed
+    seconds: float
+
+
+class Credential:
+    """One key at one provider: what is wrong with it stops every model behind it."""
+
+    __slots__ = ("__weakref__", "conditions", "until")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.conditions: WeakSet[Condition] = WeakSet()
+
+    def park(self, until: float) -> None:
+        self.until = until
+        for condition in self.conditions:
+            condition.quiet = False
+
+
+class Condition:
+    __slots__ = (
+        "__weakref__",
+        "breaker",
+        "budget",
+        "cooled_until",
+        "credential",
+        "first",
+        "in_flight",
+        "kind",
+        "missing_until",
+        "name",
+        "output",
+        "outstanding",
+        "quiet",
+        "recent",
+        "rng",
+        "throttled",
+        "tpot",
+        "whole",
+    )
+
+    def __init__(self, name: str, credential: Credential, rng: Random) -> None:
+        self.name = name
+        self.credential = credential
+        credential.conditions.add(self)
+        self.rng = rng
+        self.breaker = Breaker()
+        self.budget = Budget()
+        self.cooled_until = 0.0
+        self.missing_until = 0.0
+        self.throttled = 0
+        """429s in a row."""
+        self.kind = Kind.OK
+        """How the last failure ended."""
+        self.in_flight = 0
+        self.outstanding = 0
+        """Tokens of the attempts under way, estimated."""
+        self.first = Peak()
+        """Seconds to first content of a stream, for a small prompt."""
+        self.whole = Peak()
+        """Seconds to the end of an answer that is not streamed."""
+        self.recent = Recent()
+        """Seconds to first content of streams, as they were."""
+        self.tpot: float | None = None
+        """Seconds per token of output."""
+        self.output = 256.0
+        """Tokens of an answer, on average."""
+        self.quiet = True
+        """Nothing stands against asking it, now or soon: the short way for nearly every request."""
+
+    # -- what the router and the engine ask
+
+    def barred(self, now: float, heeds_breaker: bool = True) -> str:
+        """Why it should not be asked now (a `Passed`); empty: it may be."""
+        if self.quiet:
+            return ""
+        if now < self.credential.until:
+            return Passed.PARKED
+        if now < self.missing_until:
+            return Passed.MISSING
+        if now < self.cooled_until:
+            return Passed.COOLING
+        if self.breaker.blocks(now):
+            return Passed.BREAKER if heeds_breaker else ""
+        if self.breaker.state is State.CLOSED and self.breaker.ramp(now) >= 1.0:
+            self.quiet = True
+        return ""
+
+    def hold(self, now: float, heeds_breaker: bool = True) -> Hold | None:
+        """What keeps a request from being sent here that has nowhere else to go; None: nothing."""
+        reason = self.barred(now, heeds_breaker)
+        if reason == Passed.COOLING:
+            return Hold(Passed.COOLING, self.cooled_until - now)
+        if reason == Passed.BREAKER and self.breaker.throttles(now, self.rng):
+            return Hold(Passed.BREAKER, max(1.0, self.breaker.reopens(now)))
+        return None  # with a parked key or a missing model, asking costs little and tells the truth
+
+    def affords(self, weight: int, failover: bool, now: float) -> bool:
+        """Whether a further try may go here: a target that is well takes failovers as it takes any request."""
+        return self.budget.affords(weight) or (failover and self._well(now))
+
+    def charge(self, weight: int, failover: bool, now: float) -> None:
+        if not (failover and self._well(now)):
+            self.budget.spend(weight)
+
+    def ttft(self, now: float) -> float | None:
+        found = self.first.value(now)
+        return found if found is not None else self.whole.value(now)
+
+    # -- what attempts tell
+
+    def begin(self, attempt: Attempt, size: int) -> tuple[int, bool]:
+        """An attempt is about to be made, with a request of `size` bytes. What it returns is handed to `end`."""
+        tokens = (size >> 2) + int(self.output)
+        self.in_flight += 1
+        self.outstanding += tokens
+        if attempt.no == 1:
+            self.budget.earn()
+        else:
+            self.budget.under_way += 1
+        return tokens, not self.quiet and self.breaker.begin(attempt.marks.received / 1e9)
+
+    def answered(self, attempt: Attempt, stream: bool, probe: bool) -> None:
+        """First content is there (or the whole answer): this is where a target is judged to work."""
+        marks = attempt.marks
+        moment = marks.first_content or marks.first_byte
+        now = moment / 1e9
+        seconds = (moment - marks.sent) / 1e9
+        usual = seconds / (1.0 + attempt.request_bytes / _LARGE)
+        if stream:
+            self.first.add(usual, now)
+            self.recent.add(seconds, now)
+        else:
+            self.whole.add(usual, now)
+        self.throttled = 0
+        self.breaker.success(now, probe)
+
+    def end(self, attempt: Attempt, begun: tuple[int, bool], answered: bool) -> None:
+        tokens, probe = begun
+        self.in_flight -= 1
+        self.outstanding -= tokens
+        if attempt.no > 1:
+            self.budget.under_way -= 1
+        now = attempt.marks.end / 1e9
+        if attempt.kind is Kind.OK:
+            if probe:
+                self.breaker.whole(now, probe)
+                log.warning("target %s works again: its breaker is closed", self.name)
+            self._measure(attempt)
+            return
+        judged = VERDICTS[attempt.kind].health
+        if judged is Health.FAILURE:
+            self._failed(attempt, now, probe, answered)
+        else:
+            self.breaker.neither(probe)
+            self._refused(attempt, judged, now)
+
+    def _measure(self, attempt: Attempt) -> None:
+        usage = attempt.usage
+        if usage is None:
+            return
+        tokens = usage.output_text + usage.reasoning
+        if tokens < 2:
+            return
+        self.output += (tokens - self.output) * 0.05
+        marks = attempt.marks
+        begin = marks.first_content if marks.last_content > marks.first_content else marks.sent
+        each = (marks.last_content - begin) / 1e9 / (tokens - 1)
+        self.tpot = each if self.tpot is None else self.tpot + (each - self.tpot) * 0.05
+
+    def _failed(self, attempt: Attempt, now: float, probe: bool, answered: bool) -> None:
+        breaker, before = self.breaker, self.breaker.state
+        self.kind = attempt.kind
+        breaker.failure(now, self.rng, probe, answered)
+        self.first.punish(max(_SLOW, now - attempt.marks.received / 1e9), now)
+        self.recent.missed(now)
+        if breaker.state is not State.CLOSED:
+            self.quiet = False
+            if before is State.CLOSED:
+                log.warning(
+                    "target %s: its breaker opens for %.0f s after %d failures in a row, the last one %s",
+                    self.name, breaker.reopens(now), breaker.failures, attempt.kind,
+                )  # fmt: skip
+
+    def _refused(self, attempt: Attempt, judged: Health, now: float) -> None:
+        if judged is Health.THROTTLE:
+            self.throttled += 1
+            wait = attempt.retry_after
+            if wait is None:
+                wait = min(30.0, _COOLING * 2.0 ** (self.throttled - 1))
+            self.cooled_until = max(self.cooled_until, now + min(wait, LONGEST_COOLING))
+            self.first.punish(_THROTTLED, now)
+        elif judged is Health.CREDENTIAL:
+            if now >= self.credential.until:
+                log.warning("target %s: its credential is left alone for 5 minutes: %s", self.name, attempt.kind)
+            self.credential.park(now + PARKED)
+        elif judged is Health.MISSING:
+            self.missing_until = now + PARKED
+        else:
+            return
+        self.kind = attempt.kind
+        self.quiet = False
+
+    def _well(self, now: float) -> bool:
+        return self.breaker.state is State.CLOSED and self.breaker.share(now) >= _WELL
+
+    def shown(self, now: float) -> dict[str, Any]:
+        """For the page, the API and the metrics. Reads only; may be called from another thread."""
+        breaker = self.breaker
+        reason = self.barred(now) if not self.quiet else ""
+        waits = {
+            Passed.PARKED: self.credential.until,
+            Passed.MISSING: self.missing_until,
+            Passed.COOLING: self.cooled_until,
+        }
+        seconds = waits[Passed(reason)] - now if reason in waits else breaker.reopens(now)
+        return {
+            "target": self.name,
+            "breaker": str(breaker.state),
+            "opened": breaker.opened,
+            "barred": str(reason) or None,
+            "seconds": round(seconds, 1) if reason else None,
+            "last_error": str(self.kind) if self.kind is not Kind.OK else None,
+            "in_flight": self.in_flight,
+            "ttft": self.ttft(now),
+            "retry_budget": round(self.budget.level, 1),
+        }
