@@ -145,7 +145,7 @@ class Breaker:
             self.probing = False
 
     def throttles(self, now: float, rng: Random) -> bool:
-        """Whether a request is refused here, for a target that cannot be replaced."""
+        """Whether a request is refused here, for a target that cannot be replaced and has another one under way."""
         self._fade(now)
         refused = max(0.0, (self._total - 2.0 * self._good) / (self._total + 1.0))
         if self._total < _FEW or rng.random() >= refused:

@@ -131,7 +131,8 @@ class Condition:
         reason = self.barred(now, heeds_breaker)
         if reason == Passed.COOLING:
             return Hold(Passed.COOLING, self.cooled_until - now)
-        if reason == Passed.BREAKER and self.breaker.throttles(now, self.rng):
+        # One at a time harms no target.
+        if reason == Passed.BREAKER and self.in_flight and self.breaker.throttles(now, self.rng):
             return Hold(Passed.BREAKER, max(1.0, self.breaker.reopens(now)))
         return None  # with a parked key or a missing model, asking costs little and tells the truth
 

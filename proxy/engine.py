@@ -355,11 +355,10 @@ def _avoid(targets: Sequence[Target], failed: int, tries: Tries, kind: Kind, now
     avoid = []
     for place, target in enumerate(targets):
         condition = target.condition
-        reason = target.barred(now)
+        reason = target.barred(now) if len(targets) > 1 else ""  # the last one is never shut
         # How long one that was tried here wants to be left alone is for `Tries` to weigh.
-        if (reason and (reason != Passed.COOLING or tries.untried(place))) or not condition.affords(
-            VERDICTS[kind].weight, place != failed, now
-        ):
+        stands = reason and not (reason == Passed.COOLING and not tries.untried(place))
+        if stands or not condition.affords(VERDICTS[kind].weight, place != failed, now):
             avoid.append(place)
     return avoid
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from policies.base import Candidate
+from policies.breaker import Breaker
 from proxy.clock import SECOND, Clock
 from proxy.condition import Condition, Credential
 from proxy.prices.book import Price
@@ -120,7 +121,8 @@ class Target:
     def with_endpoint(self, endpoint: Endpoint) -> Target:
         """The same target asked in another way or for another model; its state is not shared."""
         one = copy(self)
-        one.endpoint, one.in_flight = endpoint, 0
+        one.endpoint = endpoint
+        one.condition = Condition(self.name, Credential(), Random())  # noqa: S311  (jitter)
         one._heads = {CHAT: one._both_heads(one.provider)}
         return one
 
@@ -197,14 +199,16 @@ class Upstreams:
         where = (*whose, endpoint.model, endpoint.deployment)
         found = self._conditions.get(where)
         if found is None:
-            credential = self._credentials.setdefault(whose, Credential())
+            # Without a key there is nothing that several models share.
+            credential = self._credentials.setdefault(whose if secret else where, Credential())
             found = self._conditions[where] = Condition(name, credential, self._rng)
         return found
 
     def forgive(self) -> None:
-        """A config was loaded: parked credentials and models are asked again, since somebody may have mended them."""
+        """A config was loaded: what was left alone is asked again, since somebody may have mended it."""
         for condition in list(self._conditions.values()):
-            condition.credential.until = condition.missing_until = 0.0
+            condition.credential.until = condition.missing_until = condition.cooled_until = 0.0
+            condition.breaker = Breaker()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """How every target is, by name: for the page, the API and the metrics. May be called from another thread."""

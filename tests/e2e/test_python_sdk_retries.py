@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -66,6 +67,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def _fresh(place: Place) -> None:
     place.primary.reset()
     place.second.reset()
+    # What one test did to a target must not be held against it in the next: a config loaded anew gives another chance.
+    loaded = _loaded(place)
+    place.proxy.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 30
+    while _loaded(place) == loaded:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def _loaded(place: Place) -> int:
+    return place.proxy.log.read_text().count("config loaded anew")
 
 
 @pytest.fixture(params=[Sync, Async], ids=["sync", "async"])
