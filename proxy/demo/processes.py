@@ -30,6 +30,11 @@ server: {{port: {port}, drain: 2s}}
 storage: "{storage}"
 providers:
 {providers}
+# USD per million tokens, as a cheap, a middling and a dear provider may ask.
+prices:
+  primary/simulated: {{input: 0.15, output: 0.60}}
+  second/simulated: {{input: 0.40, output: 1.60}}
+  third/simulated: {{input: 1.25, output: 10.00}}
 routes:
   {route}:
     aliases: [{load}]

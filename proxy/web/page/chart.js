@@ -125,11 +125,10 @@ export class Chart {
       if (at < 0 || (value === null && !read)) return;
       const top = this.tops[number][at];
       const below = this.stacked && number ? this.tops[number - 1][at] : 0;
-      if (this.stacked && !read && value === 0) return;
       const height = this.stacked ? (top + below) / 2 : top;
       const y = value === null ? drawn.over.clientHeight : drawn.valToPos(height, 'y');
       // A line that ended some time ago is still named, but its last value is no news.
-      const past = !read && at < this.at.length - 3;
+      const past = !read && (at < this.at.length - 3 || (this.stacked && value === 0));
       labels.push({ y: y + drawn.bbox.top / ratio - LINE_PX / 2, one, value, past });
     });
     labels.sort((a, b) => a.y - b.y);
