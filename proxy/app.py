@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
-from random import SystemRandom
-from typing import Any
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Any
 
 from policies.breaker import State
 from proxy import __version__
@@ -34,6 +35,9 @@ from proxy.transport.choose import Transports
 from proxy.upstreams import Upstreams
 from proxy.web.site import Site
 
+if TYPE_CHECKING:
+    from proxy.measure.spans import Spans
+
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +58,9 @@ class App:
         self.now_ns, self.started_ns = clock.now, clock.now()
         self.recent = Recent(_in_order(routes))
         store = {"store": self.store} if self.store is not None else {}
-        self.bus = Bus({"prometheus": self.metrics, "recent": self.recent, **store})
+        self._spans = _spans(config.otel)
+        spans = {"otel": self._spans} if self._spans is not None else {}
+        self.bus = Bus({"prometheus": self.metrics, "recent": self.recent, **store, **spans})
         self.engine = Engine(clock, self.bus, self._rng)
         self.doors = Doors(self.engine, self._front)
         self.direct = self.doors.direct()
@@ -165,6 +171,8 @@ class App:
         await self._background.aclose()
         await self._transports.aclose()
         await self._site.aclose()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
         if self.store is not None and not await asyncio.to_thread(self.store.close):
             log.error("some records could not be written before the end: %s", self.store.losses())
 
@@ -177,6 +185,17 @@ class App:
         await receive()
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _spans(otel: settings.Otel) -> Spans | None:
+    """None where no collector is configured: then nothing of OpenTelemetry is imported."""
+    if otel.endpoint is None:
+        return None
+    from proxy.measure.spans import Spans
+
+    headers = {name: secret.reveal() for name, secret in otel.headers.items()}
+    rng = Random(os.urandom(32))  # noqa: S311  (ids are names, not secrets)
+    return Spans.to(otel.endpoint, headers, sample=otel.sample, service=otel.service, rng=rng)
 
 
 def _in_order(routes: Mapping[str, Sequence[str]]) -> list[str]:

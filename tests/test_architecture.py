@@ -75,7 +75,7 @@ def test_serving_imports_nothing_heavy() -> None:
     code = "import sys, proxy.app, proxy.cli.serve, proxy.web.server; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"rich", "openai", "numpy", "scipy", "pyarrow", "pandas", "h2", "hypothesis"}
+    assert not loaded & {"rich", "openai", "numpy", "scipy", "pyarrow", "pandas", "h2", "hypothesis", "opentelemetry"}
     assert "proxy.simulated" not in done.stdout.split()
 
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import logging
 import signal
 import sys
@@ -58,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
             "Add `keys` to the config, listen on 127.0.0.1, or pass --insecure if you mean it.",
             file=sys.stderr,
         )
+        return 2
+    if config.otel.endpoint is not None and importlib.util.find_spec("opentelemetry") is None:
+        print("otel.endpoint needs OpenTelemetry.\npip install 'weighbridge[otel]'", file=sys.stderr)
         return 2
     for warning in config.warnings:
         log.warning("%s", warning)
@@ -150,13 +154,18 @@ def _reload(app: App, args: argparse.Namespace) -> None:
     for warning in config.warnings:
         log.warning("%s", warning)
     old = app.config
-    if (config.server.host, config.server.port, config.storage) != (old.server.host, old.server.port, old.storage):
-        log.warning("server.host, server.port and storage take effect at the next start")
+    if _fixed(config) != _fixed(old):
+        log.warning("server.host, server.port, storage and otel take effect at the next start")
     if not is_loopback(old.server.host) and not config.keys and not args.insecure:
         log.error("the new config is refused, the old one stays: it has no keys, and %s is public", old.server.host)
         return
     app.load(config)
     log.info("config loaded anew from %s", config.source)
+
+
+def _fixed(config: Config) -> tuple[object, ...]:
+    """What holds until the next start."""
+    return config.server.host, config.server.port, config.storage, config.otel
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

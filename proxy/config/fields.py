@@ -120,6 +120,10 @@ def _base_url(value: str, info: ValidationInfo) -> str:
     return known.base_url(value, info.data.get("dialect", "openai"))
 
 
+def _otlp_url(value: str) -> str:
+    return known.base_url(value, "otlp")
+
+
 def _place(value: str) -> str:
     if not _PLACE.fullmatch(value):
         raise Wrong(f"not a name that can stand in an address: {value[:40]!r}")
@@ -200,6 +204,7 @@ EmptyIsNone = BeforeValidator(_no_items)
 NotEmpty = AfterValidator(_at_least_one)
 TargetText = Annotated[Text, AfterValidator(_target_text)]
 BaseUrl = Annotated[Text, AfterValidator(_base_url)]
+OtlpUrl = Annotated[Text, AfterValidator(_otlp_url)]
 Place = Annotated[Text, AfterValidator(_place)]
 CaFile = Annotated[Text, AfterValidator(_ca_file)]
 Storage = Annotated[Text, AfterValidator(_storage)]

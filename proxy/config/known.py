@@ -19,8 +19,9 @@ _OWN_HEADERS = {
     "transfer-encoding", "upgrade", "host", "content-length", "expect",
 }  # fmt: skip
 
-_OWN_VERSION = {"azure", "gemini", "vertex", "bedrock", "cohere"}
-"""Dialects whose paths name the version themselves, or have none: `/v1` is not added to their addresses."""
+_OWN_VERSION = {"azure", "gemini", "vertex", "bedrock", "cohere", "otlp"}
+"""Dialects (and OTLP, that of trace collectors) whose paths name the version themselves, or have none: `/v1` is not
+added to their addresses."""
 
 
 class Reading(NamedTuple):

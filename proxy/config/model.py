@@ -27,6 +27,7 @@ from proxy.config.fields import (
     NotEmpty,
     NotYet,
     Number,
+    OtlpUrl,
     Params,
     Place,
     ProviderName,
@@ -263,6 +264,13 @@ class Prices(Section):
     )
 
 
+class Otel(Section):
+    endpoint: OtlpUrl | None = Field(default=None, description="OTLP collector over HTTP; none sends no traces.")
+    headers: Headers = Field(default_factory=dict, description="Headers for the collector.")
+    sample: Share = Field(default=1.0, description="Share of traces that begin here; others say it themselves.")
+    service: Text = Field(default="weighbridge", description="service.name of the spans.")
+
+
 class Config(Section):
     server: Annotated[Server, EmptyIsDefault] = Server()
     storage: Storage | None = Field(
@@ -277,6 +285,7 @@ class Config(Section):
     prices: Annotated[dict[Name, Prices], EmptyIsDefault] = Field(
         default_factory=dict, description="Prices of targets (provider/model, a name, or provider/*)."
     )
+    otel: Annotated[Otel, EmptyIsDefault] = Otel()
     capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
 
     _source: str = PrivateAttr("")
