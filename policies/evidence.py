@@ -112,14 +112,19 @@ def _log_mixture(counts: Counts, centre: float) -> float:
     return best + log(sum([exp(gain - best) for gain in gains]) / len(gains))
 
 
+def bar(alpha: float, shares: int = 1) -> float:
+    """ln of what an e-value must reach for one side of a test at `alpha`, shared evenly by several."""
+    return log(2.0 * shares / alpha)
+
+
 def sequence(counts: Counts, alpha: float) -> Interval:
     """Confidence sequence of the mean difference: at all times together it holds the mean with chance >= 1 - alpha."""
     if not total(counts):
         return Interval(-1.0, 1.0)
-    bar = log(2.0 / alpha)
+    needed = bar(alpha)
     centre = mean(counts)
-    low = _crossing(-1.0, centre, lambda null: log_above(counts, null) >= bar)
-    high = -_crossing(-1.0, -centre, lambda null: log_below(counts, -null) >= bar)
+    low = _crossing(-1.0, centre, lambda null: log_above(counts, null) >= needed)
+    high = -_crossing(-1.0, -centre, lambda null: log_below(counts, -null) >= needed)
     return Interval(low, high)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from math import inf, log
+from math import inf
 from typing import NamedTuple
 
 from policies import evidence
@@ -75,8 +75,8 @@ def difference(
     n = evidence.total(counts)
     shown = harmed = False
     if n:
-        shown = evidence.log_above(counts, -margin) >= log(2.0 / alpha)
-        harmed = not shown and evidence.log_below(counts, -margin) >= log(2.0 * metrics / alpha)
+        shown = evidence.log_above(counts, -margin) >= evidence.bar(alpha)
+        harmed = not shown and evidence.log_below(counts, -margin) >= evidence.bar(alpha, metrics)
     estimate = evidence.mean(counts) if n else None
     around = evidence.sequence(counts, alpha) if interval else Interval(-1.0, 1.0)
     return Reading(name, n, estimate, around, shown, harmed, -margin)

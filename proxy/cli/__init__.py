@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "validate a config and show what it means",
     "demo": "see it work: simulated providers, a brown-out, a load, a summary; needs no key",
     "bench": "ask the same of several models, and decide which to use for what",
+    "shadow": "experiments on mirrored traffic: list, report, pause, stop, promote",
     "upstream": "run a simulated provider with faults, for drills and tests",
 }
 

@@ -85,6 +85,11 @@ def report(config: Config) -> Iterator[str]:
         yield from table([["KEY", "MAY ASK FOR"], *_keys(config)])
     else:
         yield "no keys: whoever reaches the proxy may call"
+    if config.shadow:
+        from proxy.cli.shadow import consent
+
+        yield ""
+        yield from (_clean(line) for line in consent(config))
     if config.warnings:
         yield ""
         yield from (_clean(f"warning: {warning}") for warning in config.warnings)

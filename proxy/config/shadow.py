@@ -27,7 +27,7 @@ from proxy.config.section import Section
 
 REFERENCES = ("exact", "exact_normalised", "contains", "regex", "numeric", "multiple_choice", "reference_f1")
 GATES = ("errors", "validity", "refusal", "truncation", "ttft", "e2e", "cost", *REFERENCES)
-PRIMARIES = ("judge", "feedback", *GATES)
+PRIMARIES = ("judge", *GATES)
 SAMENESS = ("same_text", "same_words", "same_order", "same_length", "same_calls", "same_meaning")
 MARGINS = {"errors": 0.02, "validity": 0.02, "ttft": 0.2, "e2e": 0.2, "cost": 0.1}
 """How much worse a candidate may be where nobody says; all others: the experiment's own margin."""
@@ -163,8 +163,8 @@ class Shadow(Section):
         if (self.route is None) == (not self.routes):
             raise Wrong("name a route, or several under routes", "route: chat")
         for guardrail in self.guardrails:
-            if guardrail.kind in ("judge", "feedback"):
-                raise Wrong(f"{guardrail.kind!r} can be the primary, not a guardrail")
+            if guardrail.kind == "judge":
+                raise Wrong("a judge can be the primary, not a guardrail")
         return self
 
     @property

@@ -7,7 +7,7 @@ one target has one colour throughout a report.
 from __future__ import annotations
 
 from proxy.pictures.charts import Bar, Interval, Line, Point, bars, intervals, lines, points
-from proxy.pictures.page import note, page, section, table, tiles
+from proxy.pictures.page import escape, note, page, section, table, tiles
 
 __all__ = [
     "Bar",
@@ -15,6 +15,7 @@ __all__ = [
     "Line",
     "Point",
     "bars",
+    "escape",
     "intervals",
     "lines",
     "note",

@@ -10,14 +10,13 @@ from typing import Any
 import orjson
 
 from policies.base import Ask, drawn
-from policies.evidence import Ratio
 from policies.trial import Judgement, State
 from proxy.config.shadow import Candidate, Only, Shadow
 from proxy.measure.store.ledger import Event, Restored
 from proxy.router import Plan
 from proxy.scoring import Arm
 from proxy.shadow.budget import Budget
-from proxy.shadow.standing import Tally, judged
+from proxy.shadow.standing import Tally, judged, tally_of
 from proxy.shadow.terms import Terms
 
 COMPLETED, FAILED = "completed", "failed"
@@ -128,13 +127,9 @@ class Experiment:
 
     def restore(self, known: Restored, day: str) -> None:
         """Everything as it was before the process ended."""
-        terms, tally = self.terms, self.tally
+        terms = self.terms
         self.seen.update(known.units)
-        tally.units = len(known.units)
-        for metric, bin, units in known.bins:
-            tally.count(metric, bin, units)
-        for metric, n, c, p, cc, cp, pp in known.ratios:
-            tally.ratios[metric] = Ratio(n, c, p, cc, cp, pp)
+        self.tally = tally_of(known)
         self.counts = dict(known.counts)
         self.budget = Budget(terms.per_day, terms.total, day=day, spent=known.spent, spent_today=known.spent_today)
         self.heed([event for event in known.events if event.version in (terms.version, "")])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from policies import trial
 from policies.evidence import Ratio
 from policies.trial import Judgement, Reading
+from proxy.measure.store.ledger import Restored
 from proxy.shadow.terms import Terms
 
 
@@ -51,6 +52,17 @@ class Tally:
     def count(self, metric: str, bin: int, units: int) -> None:
         counts = self.counts.setdefault(metric, {})
         counts[bin] = counts.get(bin, 0) + units
+
+
+def tally_of(known: Restored) -> Tally:
+    """From what SQL counts."""
+    tally = Tally()
+    tally.units = len(known.units)
+    for metric, bin, units in known.bins:
+        tally.count(metric, bin, units)
+    for metric, n, c, p, cc, cp, pp in known.ratios:
+        tally.ratios[metric] = Ratio(n, c, p, cc, cp, pp)
+    return tally
 
 
 def readings(terms: Terms, tally: Tally, *, interval: bool = True) -> tuple[Reading | None, list[Reading]]:

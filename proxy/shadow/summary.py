@@ -56,7 +56,7 @@ def metrics(terms: Terms, tally: Tally) -> list[dict[str, Any]]:
 def _metric(gauge: Gauge, reading: Reading, terms: Terms) -> dict[str, Any]:
     return {
         "name": gauge.name,
-        "rule": gauge.told(),
+        "rule": gauge.rule,
         "role": "primary" if gauge == terms.primary else "guardrail",
         "n": reading.n,
         "is_ratio": reading.is_ratio,

@@ -30,15 +30,16 @@ class Gauge(NamedTuple):
     def is_ratio(self) -> bool:
         return self.kind == "cost" and self.slo is None
 
-    def told(self) -> str:
-        """The metric with its margin, in words."""
+    @property
+    def rule(self) -> str:
+        """What the candidate may do at worst, in words."""
         if self.is_ratio:
-            return f"{self.name} (at most {self.margin:.0%} dearer)"
+            return f"at most {self.margin:.0%} dearer"
         if self.kind in ("ttft", "e2e") and self.slo is None:
             slower = (1 + self.margin) / (1 - self.margin) - 1
-            return f"{self.name} (typically at most {slower:.0%} slower)"
+            return f"typically at most {slower:.0%} slower"
         limit = "" if self.slo is None else f" within {self.slo:g}{' USD' if self.kind == 'cost' else ' s'}"
-        return f"{self.name}{limit} (at most {self.margin * 100:g} points worse)"
+        return f"at most {self.margin * 100:g} points worse{limit}"
 
 
 class Terms(NamedTuple):

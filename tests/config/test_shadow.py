@@ -51,7 +51,7 @@ def test_all_of_it() -> None:
         ("{route: chat, candidate: openai/b, primary: judge}", "needs a model"),
         ("{route: chat, candidate: openai/b, primary: regex}", "needs expect"),
         ("{route: chat, candidate: openai/b, guardrails: [{kind: errors, slo: 2s}]}", "takes no slo"),
-        ("{route: chat, candidate: openai/b, guardrails: [feedback]}", "not a guardrail"),
+        ("{route: chat, candidate: openai/b, guardrails: [{kind: judge, model: openai/j}]}", "not a guardrail"),
         ("{route: chat, candidate: openai/b, rate: 2}", "x.rate"),
         ("{route: chat, candidate: openai/b, max_units: 50}", "x.max_units"),
         ("{route: chat, candidate: openai/b, ratee: 0.1}", "ratee"),

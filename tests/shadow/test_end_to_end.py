@@ -4,6 +4,7 @@ each, within the number of units that the plan foretells; and the accounting add
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import math
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from typing import Any
 import httpx
 
 from policies import evidence
+from proxy.measure.store.ledger import Ledger
+from proxy.shadow.page import as_html, as_json, as_lines
+from proxy.shadow.report import report
 from tests import processes
 from tests.shadow.scripted import Model, Scripted
 
@@ -148,6 +152,24 @@ async def _the_right_verdict_for_each(folder: Path) -> None:
         assert row["n"] == accounting["completed"] + accounting["failed"]
         assert row["units"] == found[row["experiment"]]["units"]
     _recomputed_from_sql(folder, found)
+    _reported(folder, found)
+
+
+def _reported(folder: Path, found: Mapping[str, Any]) -> None:
+    """The command line says the same, from the store alone."""
+    ledger = Ledger(folder / "exchanges.db")
+    for name, one in found.items():
+        told = report(ledger, name, "2026-01-01")
+        assert told is not None
+        assert (told["state"], told["label"], told["units"]) == (one["state"], one["label"], one["units"])
+        assert told["accounting"] == one["accounting"]
+        assert [metric["estimate"] for metric in told["metrics"]] == [metric["estimate"] for metric in one["metrics"]]
+        page = as_html(told).decode()
+        assert told["next"] in html.unescape(page)
+        assert page.count("<svg") >= 6
+        assert "http://" not in page.replace("http://www.w3.org", "")
+        assert told["candidate"] in "\n".join(as_lines(told))
+        assert json.loads(as_json(told))["name"] == name
 
 
 def _recomputed_from_sql(folder: Path, found: Mapping[str, Any]) -> None:

@@ -1,0 +1,170 @@
+"""`weighbridge shadow`: the experiments, their reports, and what may be done to them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.config import Config
+    from proxy.measure.store.ledger import Ledger
+
+_DONE = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n  weighbridge shadow list\n  weighbridge shadow report haiku-for-chat --format html > report.html\n"
+        "  weighbridge shadow stop haiku-for-chat\n\n"
+        "A running proxy heeds pause, resume and stop within seconds. Exit status: 0, or 2 for what you can mend."
+    )
+    actions = parser.add_subparsers(dest="action", metavar="action", required=True)
+    for name, text in (
+        ("list", "every experiment: who sees which prompts, what it will take, how it stands"),
+        ("report", "all that is known of one experiment, and what to do next"),
+        ("pause", "mirror nothing until `resume`"),
+        ("resume", "go on"),
+        ("stop", "end it; what is known by now decides"),
+        ("promote", "print the canary that hands traffic over to the candidate, and note it in the records"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        if name != "list":
+            action.add_argument("name", metavar="NAME")
+        if name == "report":
+            action.add_argument("--format", choices=("table", "json", "html"), default="table")
+        action.add_argument("--config", metavar="FILE", help="config file (default: weighbridge.yaml)")
+        action.add_argument("--store", metavar="FILE", help="the records (default: `storage` of the config)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from proxy.config import ConfigError, find
+    from proxy.measure.store.ledger import Ledger
+
+    config = None
+    if args.store is None or args.config is not None or args.action in ("list", "promote"):
+        try:
+            config = find(args.config)
+        except ConfigError as error:
+            if args.store is None:
+                print(error, file=sys.stderr)
+                return 2
+    path = Path(args.store) if args.store is not None else config.database if config is not None else None
+    if path is None:
+        return _wrong("no records are kept (storage: none)", "name a file under `storage`, or give --store FILE")
+    ledger = Ledger(path) if path.exists() else None
+    if args.action == "list":
+        for line in _list(config, ledger):
+            print(line)
+        return 0
+    if ledger is None:
+        return _wrong(f"there is no store {path}", "start the proxy first, or give --store FILE")
+    return _one(args, config, ledger)
+
+
+def _one(args: argparse.Namespace, config: Config | None, ledger: Ledger) -> int:
+    from proxy.shadow.page import as_html, as_json, as_lines
+    from proxy.shadow.report import names, report
+
+    told = report(ledger, args.name, time.strftime("%Y-%m-%d", time.gmtime()))
+    if told is None:
+        from proxy.config.problems import did_you_mean
+
+        known = names(ledger)
+        hint = did_you_mean(args.name, known) or (f"known: {', '.join(known)}" if known else "none has begun yet")
+        return _wrong(f"there is no experiment {args.name!r}", hint)
+    if args.action == "report":
+        if args.format == "table":
+            for line in as_lines(told):
+                print(line)
+        else:
+            sys.stdout.buffer.write(as_json(told) if args.format == "json" else as_html(told))
+        return 0
+    if args.action == "promote":
+        return _promote(args.name, told, config, ledger)
+    _note(ledger, args.name, told["version"], _DONE[args.action])
+    print(f"{args.name} is {_DONE[args.action]}; a running proxy heeds it within seconds")
+    return 0
+
+
+def _promote(name: str, told: dict[str, object], config: Config | None, ledger: Ledger) -> int:
+    """Hands over to a canary by words for the config: traffic moves when somebody puts them there."""
+    if told["state"] != "promote":
+        return _wrong(f"{name} is not to be promoted: it is {told['state']} ({told['why']})", "see its report")
+    route = str(told["routes"][0])  # type: ignore[index]
+    targets = [target.target for target in config.routes[route].targets] if config and route in config.routes else []
+    candidate = _target(config, name) or str(told["candidate"])
+    lines = [f"    - {target}" for target in targets] or ["    - # the targets that the route has now"]
+    print("# In place of the route's policy and targets; then save the file, and the proxy takes it up.")
+    print(f"routes:\n  {route}:\n    policy: {{kind: canary, candidate: {candidate}}}\n    targets:")
+    print("\n".join(["  " + line for line in [*lines, f"    - {candidate}"]]))
+    _note(ledger, name, str(told["version"]), "promoted")
+    return 0
+
+
+def _target(config: Config | None, name: str) -> str | None:
+    base, _, arm = name.partition(":")
+    section = config.shadow.get(base) if config is not None else None
+    return section.arms[arm].target if section is not None and arm in section.arms else None
+
+
+def _note(ledger: Ledger, name: str, version: str, event: str) -> None:
+    from proxy.measure.store.ledger import Batch
+    from proxy.measure.store.rows import Timestamps
+
+    batch = Batch()
+    batch.events.append((Timestamps().text(time.time()), name, version, event, '{"by":"command line"}'))
+    ledger.commit(batch)
+
+
+def _list(config: Config | None, ledger: Ledger | None) -> Iterator[str]:
+    from proxy.shadow.page import as_list, money
+    from proxy.shadow.report import names, report
+
+    configured = [] if config is None else list(consent(config))
+    yield from configured
+    known = names(ledger) if ledger is not None else []
+    if known and ledger is not None:
+        if configured:
+            yield ""
+        rows = [["EXPERIMENT", "STATE", "UNITS", "SPENT", "WHAT NEXT"]]
+        for name in known:
+            told = report(ledger, name, time.strftime("%Y-%m-%d", time.gmtime()))
+            if told is not None:
+                rows.append([name, told["state"], f"{told['units']:,}", money(told["spent_usd"]), told["next"]])
+        yield from as_list(rows)
+    if not known and not configured:
+        yield "no experiments: write one under `shadow` in the config (docs/shadow.md)"
+
+
+def consent(config: Config) -> Iterator[str]:
+    """Whose prompts go to which vendor, and what each experiment is going to take."""
+    from proxy.shadow.page import share
+    from proxy.shadow.terms import experiments
+    from proxy.shadow.words import plan
+
+    allowed = [key.name for key in config.keys if key.shadow != "never"]
+    for terms, candidate, section in experiments(config):
+        keys = [name for name in allowed if not section.only.keys or name in section.only.keys]
+        who = f"the keys {', '.join(keys) or 'none'}" if config.keys else "everybody"
+        address = config.providers[candidate.provider].base_url
+        told = f"{share(terms.rate)} of the prompts to {', '.join(terms.routes)} by {who}"
+        yield f"{terms.name}: {candidate.provider} ({address}) will see {told}"
+        judge = terms.primary.judge if terms.primary is not None else None
+        if judge is not None:
+            vendor = judge.model.partition("/")[0]
+            yield f"  {vendor} ({config.providers[vendor].base_url}) will see them with both answers, as judge"
+            if vendor in {candidate.provider} | {
+                target.provider for route in section.mirrored for target in config.routes[route].targets
+            }:
+                yield "  warning: the judge is of the family of one of the arms, and may favour its own"
+        yield f"  {plan(terms)}"
+        yield f"  decides: {', '.join(f'{gauge.name} ({gauge.rule})' for gauge in terms.gauges)}"
+
+
+def _wrong(what: str, hint: str) -> int:
+    print(f"{what}: {hint}", file=sys.stderr)
+    return 2

@@ -1,0 +1,332 @@
+"""The report as one self-contained page, and as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from proxy import pictures
+
+Json = Mapping[str, Any]
+
+_TONES = {"promote": "good", "reject": "bad", "inconclusive": "warn", "budget_exhausted": "warn"}
+_TITLES = {
+    "promote": "Promote the candidate",
+    "reject": "Keep the primary",
+    "inconclusive": "No verdict",
+    "budget_exhausted": "No verdict: the budget is used up",
+    "running": "Not decided yet",
+    "paused": "Paused",
+}
+_STANDING = {
+    "shown": "shown to be no worse than allowed",
+    "harmed": "worse than allowed",
+    "open": "not decided yet",
+    "not applicable": "cannot tell here",
+}
+_TIME = "time to first content"
+
+
+def as_json(told: Json) -> bytes:
+    return orjson.dumps(told, option=orjson.OPT_INDENT_2)
+
+
+# -- lines of text
+
+
+def as_lines(told: Json) -> Iterator[str]:
+    yield f"{told['name']}: {_TITLES[told['state']].upper()}{_label(told)}"
+    yield told["next"]
+    yield ""
+    routes = ", ".join(told["routes"])
+    yield f"candidate {told['candidate']}, routes {routes}, {share(told['rate'])} of the conversations"
+    yield f"why: {told['why']}"
+    spent = f"{money(told['spent_usd'])} of {money(told['budget']['total_usd'])}"
+    yield f"{told['units']:,} conversations, {told['pairs']:,} pairs, {spent}"
+    yield ""
+    rows = [["METRIC", "ROLE", "N", "CANDIDATE VS PRIMARY", "95 % BETWEEN", "LIMIT", "STANDING"]]
+    rows += [
+        [metric["name"], metric["role"], f"{metric['n']:,}", *_compared(metric), _STANDING[metric["standing"]]]
+        for metric in told["metrics"]
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield ""
+    yield accounted(told["accounting"])
+    yield from (f"warning: {warning}" for warning in told["warnings"])
+
+
+def accounted(counts: Json) -> str:
+    dropped = ", ".join(f"{reason} {n:,}" for reason, n in counts["dropped"].items() if n)
+    return (
+        f"eligible {counts['eligible']:,} = sampled {counts['sampled']:,} + unsampled {counts['unsampled']:,};"
+        f" sampled = completed {counts['completed']:,} + failed {counts['failed']:,}"
+        f" + dropped {sum(counts['dropped'].values()):,}{f' ({dropped})' if dropped else ''}"
+        f" + under way {counts['under_way']:,}"
+    )
+
+
+def money(usd: float) -> str:
+    if usd >= 1 or usd == 0:
+        return f"${usd:,.2f}" if usd else "$0"
+    return f"${float(f'{usd:.3g}'):.12f}".rstrip("0")
+
+
+def share(rate: float) -> str:
+    return f"{100 * rate:.3g} %"
+
+
+def _label(told: Json) -> str:
+    return f" ({told['label']})" if told["label"] else ""
+
+
+def _compared(metric: Json) -> list[str]:
+    if metric["estimate"] is None:
+        return ["-", "-", _value(metric)(metric["bound"])]
+    form = _value(metric)
+    low, high = (form(limit) if limit is not None else "∞" for limit in (metric["low"], metric["high"]))
+    return [form(metric["estimate"]), f"{low} to {high}", form(metric["bound"])]
+
+
+def _value(metric: Json) -> Callable[[float], str]:
+    if metric["is_ratio"]:
+        return lambda value: f"{value:.3g}x"
+    return points
+
+
+def points(value: float) -> str:
+    """A difference of scores in points of a hundred."""
+    return f"{100 * value:+.1f} pts"
+
+
+# -- the page
+
+
+def as_html(told: Json) -> bytes:
+    state = told["state"]
+    parts = [
+        pictures.note(f"{_TITLES[state]}{_label(told)}. {told['next']}", _TONES.get(state, "")),
+        _tiles(told),
+        *[pictures.note(warning, "warn") for warning in told["warnings"]],
+        _metrics(told),
+        _course(told),
+        _arms(told),
+        _scores(told),
+        _accounting(told),
+        _worst(told),
+        _history(told),
+    ]
+    subtitle = f"Shadow experiment: {told['candidate']} beside {', '.join(told['routes'])}, since {told['since'][:16]}Z"
+    return pictures.page(told["name"], [part for part in parts if part], subtitle=subtitle, footer=_FOOTER)
+
+
+_FOOTER = (
+    "Verdicts may be looked at after every conversation: their error rates hold however often one looks. Conversations"
+    " are taken to be independent; where quality drifts, the answer is about the average."
+)
+
+
+def _tiles(told: Json) -> str:
+    decided, pace = told["decided"], told["pace"]["units_per_day"]
+    arms = told["arms"]
+    costs = [arms[arm]["mean_cost_usd"] for arm in ("primary", "candidate")]
+    shown = [
+        (
+            "conversations",
+            f"{told['units']:,}",
+            f"decided after {decided['units']:,}" if decided else "scored once each",
+        ),
+        ("spent", money(told["spent_usd"]), f"of {money(told['budget']['total_usd'])}"),
+        ("pace", f"{pace:,.0f} a day" if pace else "–", f"{share(told['rate'])} of the conversations"),
+    ]
+    if costs[0] and costs[1] is not None:
+        shown.append(("an answer costs", money(costs[1]), f"the primary's {money(costs[0])}"))
+    return pictures.tiles(shown)
+
+
+def _metrics(told: Json) -> str:
+    differences = [metric for metric in told["metrics"] if not metric["is_ratio"]]
+    ratios = [metric for metric in told["metrics"] if metric["is_ratio"]]
+    drawn = []
+    for metric in differences:
+        drawn.append(
+            pictures.intervals(
+                [_interval(metric)], label=f"{metric['name']}, difference in points", form=points,
+                marks=[(metric["bound"], "limit"), (0.0, "equal")],
+            )
+        )  # fmt: skip
+    for metric in ratios:
+        drawn.append(
+            pictures.intervals(
+                [_interval(metric)], label=f"{metric['name']}, candidate / primary", form=_value(metric),
+                marks=[(metric["bound"], "limit"), (1.0, "equal")],
+            )
+        )  # fmt: skip
+    rows = [
+        [
+            metric["name"],
+            metric["role"],
+            metric["rule"],
+            f"{metric['n']:,}",
+            *_compared(metric),
+            _STANDING[metric["standing"]],
+        ]
+        for metric in told["metrics"]
+    ]
+    head = ["metric", "role", "rule", "conversations", "candidate vs primary", "between", "limit", "standing"]
+    return pictures.section(
+        "Is it good enough?",
+        pictures.table(head, rows, numbers=(3, 4, 5, 6)),
+        *drawn,
+        lead="The bar is where the true difference lies, with 95 % certainty at all times. A metric passes when its"
+        " whole bar is on the good side of the limit; the candidate is promoted when all pass, and rejected when one is"
+        " on the bad side.",
+    )
+
+
+def _interval(metric: Json) -> pictures.Interval:
+    return pictures.Interval("candidate", metric["estimate"], metric["low"], metric["high"], f"n = {metric['n']:,}")
+
+
+def _course(told: Json) -> str:
+    course = told["course"]
+    if not course:
+        return ""
+    lead = told["metrics"][0]
+    line = pictures.Line(
+        lead["name"],
+        [(at["units"], at["mean"]) for at in course],
+        [(at["units"], at["low"], at["high"]) for at in course],
+    )
+    picture = pictures.lines(
+        [line], x="conversations", y=f"{lead['name']}: candidate - primary, points",
+        y_form=lambda value: f"{100 * value:+.0f}", logarithmic=True,
+        levels=[(lead["bound"], "limit"), (0.0, "equal")],
+    )  # fmt: skip
+    days = [[day["day"], f"{day['n']:,}", points(day["mean"])] for day in told["days"]]
+    table = pictures.table(["day", "conversations", "mean difference"], days, numbers=(1, 2)) if len(days) > 1 else ""
+    return pictures.section(
+        "How it came to this",
+        picture,
+        table,
+        lead="The band is certain at every moment at once, so it may be watched as it narrows.",
+    )
+
+
+def _arms(told: Json) -> str:
+    arms = told["arms"]
+    drawn = []
+    for column, title, x in (
+        ("ttft_ms", "Time to first content (streamed answers)", "ms"),
+        ("e2e_ms", "Time to the whole answer", "ms"),
+        ("cost_usd", "Cost of an answer", "USD"),
+    ):
+        curves = [
+            pictures.Line(arm, [(max(at, 1e-9), share) for at, share in arms[arm]["curves"][column]])
+            for arm in ("primary", "candidate")
+        ]
+        if (
+            all(len(curve.points) > 1 for curve in curves)
+            and len({at for curve in curves for at, _ in curve.points}) > 2
+        ):
+            drawn.append(f"<h3>{title}</h3>")
+            drawn.append(pictures.lines(curves, x=x, y="share of answers", y_form=lambda share: f"{share:.0%}"))
+    rows = [
+        [title, *(_quantile(arms[arm][column], q, form) for arm in ("primary", "candidate"))]
+        for column, title, form in (
+            ("ttft_ms", _TIME, _ms),
+            ("e2e_ms", "whole answer", _ms),
+            ("cost_usd", "cost", money),
+        )
+        for q, title in (("p50", f"{title}, half within"), ("p95", f"{title}, 95 % within"))
+    ]
+    rows.append(["failed", *(f"{arms[arm]['errors']:,} of {told['pairs']:,}" for arm in ("primary", "candidate"))])
+    rows.append(["prompt found in a cache", *(f"{arms[arm]['cached']:,}" for arm in ("primary", "candidate"))])
+    served = f"{told['served_errors']:,} of {told['pairs']:,}"
+    return pictures.section(
+        "Both arms",
+        *drawn,
+        pictures.table(["", "primary", "candidate"], rows, numbers=(1, 2)),
+        lead="The primary's first try beside the candidate's only one; failures of both count. As served, after retries"
+        f" and failover, clients saw {served} requests fail.",
+    )
+
+
+def _quantile(quantiles: Json, q: str, form: Callable[[float], str]) -> str:
+    found = quantiles.get(q)
+    if found is None:
+        return "–"
+    low, high = (form(found[end]) if found[end] is not None else "?" for end in ("low", "high"))
+    return f"{form(found['value'])} ({low} to {high}, n = {quantiles['n']:,})"
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f} ms"
+
+
+def _scores(told: Json) -> str:
+    rows = []
+    for mean in told["means"]:
+        same = mean["metric"].startswith("same_")
+        primary = "–" if mean["primary_mean"] is None else f"{mean['primary_mean']:.4g}"
+        candidate = "–" if mean["candidate_mean"] is None else f"{mean['candidate_mean']:.4g}"
+        rows.append([mean["metric"], f"{mean['n']:,}", primary, candidate, "likeness; decides nothing" if same else ""])
+    if not rows:
+        return ""
+    return pictures.section(
+        "Scores",
+        pictures.table(["metric", "conversations", "primary", "candidate", ""], rows, numbers=(1, 2, 3)),
+        lead="Mean scores, 0 to 1 (ttft and e2e in seconds where they have no limit, cost in USD). Likeness compares"
+        " the two answers; its column `primary` is how like itself the primary was when it was asked again.",
+    )
+
+
+def _accounting(told: Json) -> str:
+    counts = told["accounting"]
+    dropped = [(reason.replace("_", " "), float(n)) for reason, n in counts["dropped"].items() if n]
+    bar = pictures.Bar(
+        "sampled",
+        [
+            ("completed", counts["completed"]),
+            ("failed", counts["failed"]),
+            *dropped,
+            ("under way", counts["under_way"]),
+        ],
+    )
+    return pictures.section(
+        "What was mirrored",
+        pictures.bars([bar], label="requests"),
+        f"<p>{pictures.escape(accounted(counts))}</p>",
+        lead="Every eligible request is accounted for. Nothing is dropped for what it says.",
+    )
+
+
+def _worst(told: Json) -> str:
+    rows = [
+        [points(one["difference"]), one["at"][:19], one["candidate_outcome"], one["candidate_finish_reason"] or "–",
+         one["live_id"], one["shadow_id"]]
+        for one in told["worst"]
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    return pictures.section(
+        "Where the candidate did worst",
+        pictures.table(
+            ["difference", "at", "outcome", "finish reason", "live request", "candidate's"], rows, numbers=(0,)
+        ),
+        lead="Texts are kept only where `capture` asks for it; the ids lead to /api/exchanges/ID.",
+    )
+
+
+def _history(told: Json) -> str:
+    rows = [[event["at"][:19], event["event"], event["detail"].get("why", "")] for event in told["events"]]
+    return pictures.section("What happened to it", pictures.table(["at", "what", "why"], rows))
+
+
+def as_list(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

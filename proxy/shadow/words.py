@@ -1,0 +1,125 @@
+"""What a report says in sentences: what to do next, and what to beware of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policies import evidence
+from policies.trial import State
+from proxy.shadow.standing import Tally
+from proxy.shadow.terms import Gauge, Terms
+
+_USUAL_DEVIATION = 0.35
+"""Of paired differences, before anything is known: judges with ties and yes/no scores lie about there."""
+_LARGE_SHARE = 0.2
+
+
+def next_step(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
+    """One sentence or two for a reader who knows no statistics."""
+    state, name, candidate = told["state"], terms.name, terms.candidate
+    if state == State.PROMOTE:
+        better = {"better": "It is better than", "worse": "It is a little worse than, but within the margin of,"}
+        how = better.get(told["label"] or "", "Within the margin it is as good as")
+        return (
+            f"Move traffic to {candidate}, in steps: `weighbridge shadow promote {name}` prints the canary for the"
+            f" config. {how} the primary on {terms.primary.name if terms.primary else 'every metric'}."
+        )
+    if state == State.REJECT:
+        return (
+            f"Keep the primary: {candidate} is {told['why']}. Change the candidate (its parameters, its prompt) and the"
+            " experiment begins anew by itself."
+        )
+    if state == State.BUDGET_EXHAUSTED:
+        return "Nothing is decided, because the money ran out. Raise `budget.total`, or choose a wider margin."
+    if state == State.INCONCLUSIVE:
+        return (
+            "Nothing is decided: the difference is too near the margin to be seen with this many conversations. Keep"
+            " the primary, or run again with a wider margin or more units."
+        )
+    if state == "paused":
+        return f"It is paused: `weighbridge shadow resume {name}` goes on where it was."
+    if terms.primary is None:
+        return "This experiment only reports. Name a `primary` in the config to have a verdict."
+    return _wait(terms, told, tally)
+
+
+def _wait(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
+    more = max((units_left(gauge, terms, tally) for gauge in terms.gauges), default=0)
+    pace = told["pace"]["units_per_day"]
+    days = f", about {_days(more / pace)} at the present pace" if pace else ""
+    if tally.units + more > terms.max_units:
+        return (
+            f"Wait, but expect no verdict: some {more:,} more conversations would be needed, and it ends at"
+            f" {terms.max_units:,}. A wider margin would need fewer."
+        )
+    return f"Wait: some {more:,} more conversations are likely to be needed{days}."
+
+
+def units_left(gauge: Gauge, terms: Terms, tally: Tally) -> int:
+    """Units until the metric is likely to be shown no worse than its margin, if it goes on as it is."""
+    if gauge.is_ratio:
+        n = tally.ratios[gauge.name].n if gauge.name in tally.ratios else 0
+        return max(0, 100 - n) if n else 0
+    counts = tally.counts.get(gauge.name, {})
+    n = evidence.total(counts)
+    if not n:
+        return 0 if gauge != terms.primary else evidence.plan(_USUAL_DEVIATION, gauge.margin).likely
+    if evidence.log_above(counts, -gauge.margin) >= evidence.bar(terms.alpha):
+        return 0
+    room = max(evidence.mean(counts) + gauge.margin, gauge.margin / 4)
+    deviation = evidence.deviation(counts) if n >= 30 else _USUAL_DEVIATION
+    applies = n / tally.units if tally.units else 1.0
+    return max(1, round((evidence.plan(deviation, room, terms.alpha, len(terms.gauges)).likely - n) / applies))
+
+
+def plan(terms: Terms) -> str:
+    """Before the start: what an experiment is going to take."""
+    if terms.primary is None:
+        return f"no primary metric: a report without a verdict, at most {terms.total:g} USD"
+    expected = evidence.plan(_USUAL_DEVIATION, terms.primary.margin, terms.alpha, len(terms.gauges))
+    short = "" if expected.likely <= terms.max_units else f"; more than max_units ({terms.max_units:,})"
+    return (
+        f"about {expected.likely:,} conversations to a verdict, nine in ten within {expected.most:,}{short};"
+        f" at most {terms.per_day:g} USD a day, {terms.total:g} USD in all"
+    )
+
+
+def warnings(told: Mapping[str, Any]) -> list[str]:
+    found = []
+    largest, units, counts = told["largest_unit"], told["units"], told["accounting"]
+    if largest is not None and told["pairs"] >= 50 and largest["calls"] / told["pairs"] > _LARGE_SHARE:
+        share = largest["calls"] / told["pairs"]
+        found.append(
+            f"One conversation holds {share:.0%} of all pairs: is one id or one prompt shared by many? It counts once."
+        )
+    for metric in told["metrics"]:
+        if metric["standing"] == "not applicable" and units >= 50:
+            found.append(f"{metric['name']} applied to no conversation so far, so it says nothing here.")
+    dropped = {reason: n for reason, n in counts["dropped"].items() if n}
+    if counts["sampled"] and sum(dropped.values()) / counts["sampled"] > 0.1:
+        why = ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items(), key=lambda one: -one[1]))
+        found.append(f"{sum(dropped.values()) / counts['sampled']:.0%} of the sampled requests were dropped ({why}).")
+    if told["assumed_prices"]:
+        found.append("Not all prices are known: the budget counts the worst for them. Set `prices`.")
+    arms = told["arms"]
+    if told["pairs"] >= 50 and abs(arms["primary"]["cached"] - arms["candidate"]["cached"]) > 0.2 * told["pairs"]:
+        found.append(
+            "The arms' prompts were found in the provider's cache unequally often, which favours one in time and cost."
+        )
+    days = [day for day in told["days"] if day["n"] >= 30]
+    if len(days) >= 2 and min(day["mean"] for day in days) < 0 < max(day["mean"] for day in days):
+        spread = max(day["mean"] for day in days) - min(day["mean"] for day in days)
+        if spread > 0.1:
+            found.append("The difference changed its sign from day to day: the verdict is about the average.")
+    return found
+
+
+def _days(days: float) -> str:
+    return (
+        f"{days:.1f} days"
+        if days >= 1
+        else f"{days * 24:.1f} hours"
+        if days * 24 >= 1
+        else f"{days * 1440:.0f} minutes"
+    )
