@@ -11,7 +11,7 @@ from proxy.config import ConfigError, load
 from proxy.config.source import FORMATS
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-CONFIGS = sorted(path for path in EXAMPLES.rglob("*") if path.suffix in FORMATS)
+CONFIGS = sorted(path for path in EXAMPLES.glob("*") if path.suffix in FORMATS)
 
 
 def test_there_are_examples() -> None:
@@ -27,3 +27,9 @@ def test_an_example_loads_with_the_keys_that_it_names(path: Path) -> None:
     assert config.routes
     with pytest.raises(ConfigError):
         load(path, {})
+
+
+def test_the_config_of_the_demo_suite_needs_no_key() -> None:
+    config = load(EXAMPLES / "suites" / "demo.yaml", {})
+    assert config.warnings == ()
+    assert set(config.prices) == {target.target for target in config.routes["chat"].targets}

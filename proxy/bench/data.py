@@ -38,12 +38,10 @@ class Case(NamedTuple):
 
 
 def load(suite: Suite) -> list[Case]:
-    """The cases of every task that has `data`, in the order of the suite. Raises `ConfigError` with every problem."""
+    """The cases of every task, in the order of the suite. Raises `ConfigError` with every problem."""
     cases: list[Case] = []
     problems: list[Problem] = []
     for name, task in suite.tasks.items():
-        if task.data is None:
-            continue
         source = str(suite.folder / task.data) if isinstance(task.data, str) else f"tasks.{name}.data"
         try:
             rows = list(task.data) if not isinstance(task.data, str) else rows_of(suite.folder / task.data)

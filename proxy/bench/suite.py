@@ -105,11 +105,8 @@ class Template(Section):
 class Task(Section):
     """A set of cases, how they are put, and how the answers are judged."""
 
-    data: Text | tuple[dict[str, Any], ...] | None = Field(
-        default=None, description="A .jsonl, .csv or .parquet file beside the suite, or the cases themselves."
-    )
-    production: Text | None = Field(
-        default=None, description="Instead of data: captured requests, as a filter such as `route=chat since=24h`."
+    data: Text | Annotated[tuple[dict[str, Any], ...], NotEmpty] = Field(
+        description="A .jsonl, .csv or .parquet file beside the suite, or the cases themselves."
     )
     aim: Literal["accuracy", "safety"] = Field(default="accuracy", description="Which score the task counts for.")
     template: Annotated[Template, EmptyIsDefault] = Template()
@@ -122,12 +119,6 @@ class Task(Section):
     )
     params: Params = Field(default_factory=dict, description="Parameters of this task (tools, response_format).")
     limit: Whole | None = Field(default=None, gt=0, description="Take only the first so many cases.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Task:
-        if (self.data is None) == (self.production is None):
-            raise Wrong("a task needs either `data` or `production`")
-        return self
 
 
 class Anchor(Section):
