@@ -26,6 +26,7 @@ from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import Recent
 from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.reads import Reads
+from proxy.measure.store.upkeep import Retention
 from proxy.measure.store.writer import StoreSink
 from proxy.prices.watch import keep_current
 from proxy.record import Origin
@@ -54,7 +55,8 @@ class App:
         self._front = front(config, self._transports.for_provider, self._rng, self._book, self.upstreams)
         targets, routes = target_names(config)
         self.metrics = Metrics(targets, routes, version=__version__)
-        self.store = StoreSink.open(config.storage) if config.storage is not None else None
+        keep = Retention(config.retention.raw, config.retention.minutes)
+        self.store = StoreSink.open(config.storage, retention=keep) if config.storage is not None else None
         self.now_ns, self.started_ns = clock.now, clock.now()
         self.recent = Recent(_in_order(routes))
         store = {"store": self.store} if self.store is not None else {}
@@ -139,6 +141,8 @@ class App:
         self.metrics.allow(targets, routes)
         self.recent.allow(_in_order(routes))
         self._load_shadow(config)
+        if self.store is not None:
+            self.store.retention = Retention(config.retention.raw, config.retention.minutes)
         self.config = config
 
     def _load_shadow(self, config: settings.Config) -> None:

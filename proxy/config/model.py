@@ -271,11 +271,19 @@ class Otel(Section):
     service: Text = Field(default="weighbridge", description="service.name of the spans.")
 
 
+class Retention(Section):
+    """How long the store keeps what. Sums by the day are kept forever."""
+
+    raw: Limit = Field(default=14 * 86400.0, description="Single requests and attempts.")
+    minutes: Limit = Field(default=90 * 86400.0, description="Sums by the minute.")
+
+
 class Config(Section):
     server: Annotated[Server, EmptyIsDefault] = Server()
     storage: Storage | None = Field(
         default="sqlite:///weighbridge.db", description="Where records are kept; none keeps none."
     )
+    retention: Annotated[Retention, EmptyIsDefault] = Retention()
     state: State = Field(default="memory://", description="Where routing state is kept.")
     providers: Annotated[dict[ProviderName, Provider], EmptyIsDefault] = Field(default_factory=dict)
     defaults: Annotated[Defaults, EmptyIsDefault] = Defaults()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from proxy.measure.store import rollups
+
 MARKS = ("scheduled", "received", "sent", "headers", "first_byte", "first_content", "last_content", "end")
 _MARK_COLUMNS = ", ".join(f"{mark}_ns INTEGER NOT NULL" for mark in MARKS)
 
@@ -98,6 +100,13 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE INDEX feedback_request ON feedback (request_id)",
     ),
     ("ALTER TABLE attempts ADD COLUMN params_hash TEXT",),
+    (
+        *rollups.TABLES,
+        "CREATE TABLE bodies (n INTEGER PRIMARY KEY, id TEXT NOT NULL, at TEXT NOT NULL, expires TEXT NOT NULL,"
+        " request TEXT NOT NULL, answer TEXT)",
+        "CREATE INDEX bodies_id ON bodies (id)",
+        "CREATE INDEX bodies_expires ON bodies (expires)",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
@@ -126,6 +135,7 @@ _TOKENS = (
 )
 
 VIEWS: Sequence[str] = (
+    *rollups.VIEWS,
     "DROP VIEW IF EXISTS v_exchanges",
     "DROP VIEW IF EXISTS v_attempts",
     "DROP VIEW IF EXISTS v_conformance",

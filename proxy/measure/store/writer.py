@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ from typing import NamedTuple, Self
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, stop_when_event_set
 from tenacity import wait_exponential as exponential
 
-from proxy.measure.store import faults, rows, schema
+from proxy.measure.store import faults, rows, schema, upkeep
+from proxy.measure.store.upkeep import Retention
 from proxy.record import Exchange
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ FLUSH_SECONDS = 0.2
 REOPEN_SECONDS = 30.0
 RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 0.1, 30.0
 BUSY_SECONDS = 5.0
+UPKEEP_SECONDS = 60.0
+KEEP = Retention()
 
 _STEP = 50
 """Exchanges made into rows at a time. Making them holds the interpreter's lock (the event loop waits), inserting does
@@ -93,9 +97,12 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[int]:
 class StoreSink:
     """A sink. `accept` belongs to the event loop's thread; everything else may be called from any thread."""
 
-    def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
+    def __init__(self, path: Path, capacity: int = CAPACITY, retention: Retention = KEEP) -> None:
         """Use `open`."""
         self.path = path
+        self.retention = retention
+        self._upkeep_at = time.monotonic() + UPKEEP_SECONDS
+        """When the next step of the upkeep is due (monotonic seconds)."""
         self._capacity = capacity
         self._queue: deque[Exchange] = deque()
         self._room = 0
@@ -129,14 +136,14 @@ class StoreSink:
         )
 
     @classmethod
-    def open(cls, url: str | Path, *, capacity: int = CAPACITY) -> Self:
+    def open(cls, url: str | Path, *, capacity: int = CAPACITY, retention: Retention = KEEP) -> Self:
         """Start the writer on `sqlite:///FILE` or a plain path; returns after the first try to open the file.
 
         Where that fails the sink works all the same: `degraded` says why (so does the log, once), every record is
         dropped and counted, and the file is tried again every 30 s, unless it is another version's or program's.
         ValueError: the URL is not understood.
         """
-        sink = cls(store_path(url), capacity)
+        sink = cls(store_path(url), capacity, retention)
         sink._thread.start()
         sink._ready.wait()
         return sink
@@ -242,13 +249,25 @@ class StoreSink:
         self._room = self._capacity
         self._ready.set()
         while True:
-            self._sleep_until(1, None)
+            self._sleep_until(1, max(0.0, self._upkeep_at - time.monotonic()))
             self._sleep_until(BATCH, FLUSH_SECONDS)
             batch = self._take(BATCH)
             if batch:
                 self._settle(batch)
             elif self._closing.is_set():
                 return
+            if time.monotonic() >= self._upkeep_at and not self._closing.is_set():
+                self._keep_up()
+
+    def _keep_up(self) -> None:
+        """One step of the upkeep: the next follows soon if there is more to do. It is never worth a record."""
+        more = False
+        if self._connection is not None and self._degraded is None:
+            try:
+                more = upkeep.step(self._connection, time.time(), self.retention)
+            except (sqlite3.Error, OSError) as error:
+                log.warning("the store's upkeep failed and is tried again: %s", faults.reason(self.path, error))
+        self._upkeep_at = time.monotonic() + (0.0 if more else UPKEEP_SECONDS)
 
     def _opened(self) -> bool:
         try:

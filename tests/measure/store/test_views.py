@@ -258,7 +258,7 @@ def test_times_sort_as_text() -> None:
 # -- what is written
 
 
-@pytest.mark.parametrize("view", ["v_exchanges", "v_attempts"])
+@pytest.mark.parametrize("view", ["v_exchanges", "v_attempts", "v_rollups", "v_attempt_rollups"])
 def test_the_documentation_lists_exactly_the_columns(tmp_path: Path, view: str) -> None:
     section = re.search(rf"^## `{view}`\n(.*?)(?=^## |\Z)", DOCUMENTED.read_text("utf-8"), re.M | re.S)
     assert section is not None

@@ -1,0 +1,190 @@
+"""Records by the minute and by the day: sums, and histograms that can be added up, for after the records are gone.
+
+Each exchange is counted once, in the order in which it was committed; a watermark says up to which. A minute that gets
+a late record (a long request) is added to. Synchronous; the writer's thread calls it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from collections.abc import Iterator
+from sys import byteorder
+from typing import Any
+
+import orjson
+
+from proxy.measure import sketch
+
+SPANS = {"minute": 16, "day": 10}
+"""Span -> how much of the ISO text of a moment names it."""
+WATERMARK = "rolled_up"
+
+_SUMS = (
+    "uncached_input_tokens", "cache_read_tokens", "cache_write_tokens", "output_text_tokens", "reasoning_tokens",
+    "cost_usd", "unpriced",
+)  # fmt: skip
+_EXCHANGE_SUMS = ("requests", "failovers", "streams", "stalled", "stall_ns", "overhead_ns", *_SUMS)
+_ATTEMPT_SUMS = ("attempts", "failed", *_SUMS)
+_HISTOGRAMS = ("ttft", "e2e")
+
+
+def _columns(sums: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'} NOT NULL" for name in sums)
+
+
+_PLACE = ", ".join(f"{name} TEXT NOT NULL" for name in ("span", "at", "origin", "route", "key", "target"))
+_KEY = "PRIMARY KEY (span, at, origin, route, key, target)"
+TABLES = (
+    f"CREATE TABLE rollups ({_PLACE}, {_columns(_EXCHANGE_SUMS)}, outcomes TEXT NOT NULL, ttft BLOB NOT NULL,"
+    f" e2e BLOB NOT NULL, {_KEY}) WITHOUT ROWID",
+    f"CREATE TABLE attempt_rollups ({_PLACE}, {_columns(_ATTEMPT_SUMS)}, outcomes TEXT NOT NULL, {_KEY}) WITHOUT ROWID",
+    "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+)
+
+_SHOWN = "span, at, origin, nullif(route, '') AS route, nullif(key, '') AS key, nullif(target, '') AS target"
+VIEWS = (
+    "DROP VIEW IF EXISTS v_rollups",
+    "DROP VIEW IF EXISTS v_attempt_rollups",
+    f"""
+CREATE VIEW v_rollups AS SELECT {_SHOWN}, requests, outcomes, failovers, streams, stalled AS stalled_streams,
+  stall_ns / 1e6 AS stall_ms, overhead_ns / 1e6 AS overhead_ms, {", ".join(_SUMS)}, ttft, e2e FROM rollups""",  # noqa: S608
+    f"""
+CREATE VIEW v_attempt_rollups AS SELECT {_SHOWN}, attempts, failed, outcomes, {", ".join(_SUMS)}
+FROM attempt_rollups""",  # noqa: S608
+)
+
+_EXCHANGES = """
+SELECT e.n, e.at, e.origin, coalesce(e.route, ''), coalesce(e.key, ''), coalesce(w.target, l.target, ''), e.outcome,
+  e.ttft_ns, e.e2e_ns, 1, e.failovers > 0, e.stream, coalesce(w.stall_count, 0) > 0, coalesce(w.stall_ns, 0),
+  coalesce(e.overhead_ns, 0), coalesce(w.uncached_input_tokens, 0), coalesce(w.cache_read_tokens, 0),
+  coalesce(w.cache_write_tokens, 0), coalesce(w.output_text_tokens, 0), coalesce(w.reasoning_tokens, 0),
+  coalesce(e.cost_usd, 0.0), w.target IS NOT NULL AND w.cost_usd IS NULL
+FROM exchanges e
+LEFT JOIN attempts w ON w.exchange_n = e.n AND w.attempt_no = e.winner_no
+LEFT JOIN attempts l ON l.exchange_n = e.n AND l.attempt_no = e.last_no
+WHERE e.n > ? ORDER BY e.n LIMIT ?"""
+_ATTEMPTS = """
+SELECT e.at, e.origin, coalesce(e.route, ''), coalesce(e.key, ''), a.target, a.outcome,
+  1, a.outcome NOT IN ('ok', 'client_closed', 'client_error'), coalesce(a.uncached_input_tokens, 0),
+  coalesce(a.cache_read_tokens, 0), coalesce(a.cache_write_tokens, 0), coalesce(a.output_text_tokens, 0),
+  coalesce(a.reasoning_tokens, 0), coalesce(a.cost_usd, 0.0),
+  a.cost_usd IS NULL AND (a.uncached_input_tokens IS NOT NULL OR a.outcome = 'ok')
+FROM attempts a JOIN exchanges e ON e.n = a.exchange_n WHERE a.exchange_n > ? AND a.exchange_n <= ?"""
+
+Place = tuple[str, ...]
+
+
+class Cell:
+    """What is added up for one place: span, moment, origin, route, key, target."""
+
+    __slots__ = ("e2e", "outcomes", "sums", "ttft")
+
+    def __init__(self, width: int) -> None:
+        self.sums: list[float] = [0] * width
+        self.outcomes: dict[str, int] = {}
+        self.ttft: sketch.Counts = {}
+        self.e2e: sketch.Counts = {}
+
+    def add(self, numbers: tuple[Any, ...], outcome: str) -> None:
+        self.sums = [so_far + more for so_far, more in zip(self.sums, numbers, strict=True)]
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+
+
+def packed(counts: sketch.Counts) -> bytes:
+    """Class, count, class, count, ... as 32 bit integers, least byte first."""
+    made = sketch.pack(counts)
+    if byteorder == "big":
+        made.byteswap()
+    return made.tobytes()
+
+
+def unpack(into: sketch.Counts, blob: bytes) -> None:
+    """Adds what is packed to the counts."""
+    held = array("I")
+    held.frombytes(blob)
+    if byteorder == "big":
+        held.byteswap()
+    sketch.merge(into, held)
+
+
+def roll_up(connection: sqlite3.Connection, most: int) -> int:
+    """Count up to `most` further exchanges, in one transaction that the caller holds; how many there were."""
+    done = watermark(connection)
+    found = connection.execute(_EXCHANGES, (done, most)).fetchall()
+    if not found:
+        return 0
+    last = found[-1][0]
+    cells: dict[Place, Cell] = {}
+    for _, at, origin, route, key, target, outcome, ttft, e2e, *numbers in found:
+        for span, length in SPANS.items():
+            cell = _cell(cells, (span, at[:length], origin, route, key, target), len(_EXCHANGE_SUMS))
+            cell.add(tuple(numbers), outcome)
+            if ttft is not None:
+                sketch.add(cell.ttft, ttft)
+            if e2e is not None and outcome == "ok":
+                sketch.add(cell.e2e, e2e)
+    _save(connection, "rollups", cells, _EXCHANGE_SUMS, _HISTOGRAMS)
+    tries: dict[Place, Cell] = {}
+    for at, origin, route, key, target, outcome, *numbers in connection.execute(_ATTEMPTS, (done, last)):
+        for span, length in SPANS.items():
+            _cell(tries, (span, at[:length], origin, route, key, target), len(_ATTEMPT_SUMS)).add(
+                tuple(numbers), outcome
+            )
+    _save(connection, "attempt_rollups", tries, _ATTEMPT_SUMS, ())
+    connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (WATERMARK, last))
+    return len(found)
+
+
+def watermark(connection: sqlite3.Connection) -> int:
+    """The number of the last exchange that was counted."""
+    row = connection.execute("SELECT value FROM marks WHERE name = ?", (WATERMARK,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _cell(cells: dict[Place, Cell], place: Place, width: int) -> Cell:
+    cell = cells.get(place)
+    if cell is None:
+        cell = cells[place] = Cell(width)
+    return cell
+
+
+def _save(
+    connection: sqlite3.Connection,
+    table: str,
+    cells: dict[Place, Cell],
+    sums: tuple[str, ...],
+    histograms: tuple[str, ...],
+) -> None:
+    """Adds the cells to what the table has of them already."""
+    columns = (*sums, "outcomes", *histograms)
+    place = "span = ? AND at = ? AND origin = ? AND route = ? AND key = ? AND target = ?"
+    query = f"SELECT {', '.join(columns)} FROM {table} WHERE {place}"  # noqa: S608
+    insert = f"INSERT OR REPLACE INTO {table} (span, at, origin, route, key, target, {', '.join(columns)})"
+    insert += f" VALUES ({', '.join('?' * (6 + len(columns)))})"
+    for where, cell in cells.items():
+        held = connection.execute(query, where).fetchone()
+        if held is not None:
+            cell.sums = [mine + more for mine, more in zip(cell.sums, held, strict=False)]
+            for outcome, count in orjson.loads(held[len(sums)]).items():
+                cell.outcomes[outcome] = cell.outcomes.get(outcome, 0) + count
+            for name, blob in zip(histograms, held[len(sums) + 1 :], strict=True):
+                unpack(getattr(cell, name), blob)
+        blobs = [packed(getattr(cell, name)) for name in histograms]
+        connection.execute(insert, (*where, *cell.sums, orjson.dumps(cell.outcomes).decode(), *blobs))
+
+
+def read(connection: sqlite3.Connection, span: str, since: str, until: str) -> Iterator[dict[str, Any]]:
+    """Rows of `v_rollups` with `ttft` and `e2e` as counts by class (`proxy.measure.sketch`)."""
+    cursor = connection.execute(
+        "SELECT * FROM v_rollups WHERE span = ? AND at >= ? AND at < ? ORDER BY at", (span, since, until)
+    )
+    names = [column[0] for column in cursor.description]
+    for row in cursor:
+        shown = dict(zip(names, row, strict=True))
+        for name in _HISTOGRAMS:
+            counts: sketch.Counts = {}
+            unpack(counts, shown[name])
+            shown[name] = counts
+        shown["outcomes"] = orjson.loads(shown["outcomes"])
+        yield shown
