@@ -102,6 +102,7 @@ async def run(form: str, exchanges: int, rounds: int, connections: int, folder: 
     """CPU microseconds an exchange, of each round; the writer's thread included."""
     from proxy import config as settings
     from proxy.app import App
+    from proxy.cli.serve import calm_collector
     from proxy.transport.pool import Pool
     from proxy.web.connection import Connection
     from proxy.web.server import server_config
@@ -121,6 +122,7 @@ async def run(form: str, exchanges: int, rounds: int, connections: int, folder: 
     )
     end = b"0\r\n\r\n" if stream else COMPLETION[-40:]
     clients = [Client(loop, Connection(served, state, {}, direct=app.direct), request, end) for _ in range(connections)]
+    calm_collector()
     seen = []
     for _ in range(rounds):
         Client.left, Client.done = exchanges, loop.create_future()
@@ -136,7 +138,6 @@ async def run(form: str, exchanges: int, rounds: int, connections: int, folder: 
 
 
 def main() -> None:
-    from proxy.cli.serve import _calm_collector
     from proxy.web.server import loop_factory
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -145,10 +146,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--connections", type=int, default=64)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="weighbridge-whole-") as folder:
-        _calm_collector()
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            seen = runner.run(run(args.form, args.exchanges, args.rounds, args.connections, folder))
+    folders = tempfile.TemporaryDirectory(prefix="weighbridge-whole-")
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    with folders as folder, runner:
+        seen = runner.run(run(args.form, args.exchanges, args.rounds, args.connections, folder))
     print(f"{args.form}: median {statistics.median(seen):.1f} us, lowest {min(seen):.1f} us an exchange")
 
 

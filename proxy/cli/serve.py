@@ -105,6 +105,7 @@ def serve(config: Config, args: argparse.Namespace) -> int:
         def begin_drain() -> None:
             loop.call_soon_threadsafe(lambda: ends.append(loop.create_task(end())))
 
+        calm_collector()
         server = Server(server_config(app, config.server.host, config.server.port, app.direct), begin_drain)
         reloads = loop.create_task(_watch(app, args))
         host, port = socket.getsockname()[:2]
@@ -115,13 +116,12 @@ def serve(config: Config, args: argparse.Namespace) -> int:
         finally:
             reloads.cancel()
 
-    _calm_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main())
     return 0
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """What was loaded stays, and a request makes hundreds of objects but no cycles: look for garbage less often."""
     gc.collect()
     gc.freeze()

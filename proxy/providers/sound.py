@@ -15,6 +15,7 @@ from proxy.wire.chunk import Json
 from proxy.wire.scribe import FINISH_REASONS
 
 _ROLES = (None, "assistant")
+_TEXT = {"role", "content", "refusal", "annotations"}
 
 
 class Spoken:
@@ -52,16 +53,18 @@ def _is_headed(body: Json) -> bool:
 
 def _are_names(body: Json) -> bool:
     """Members of the answer that are names, where they are there; the tier is one of a closed set."""
-    tier = body.get("service_tier")
+    tier, mark, pad = body.get("service_tier"), body.get("system_fingerprint"), body.get("obfuscation")
     if tier is not None and (type(tier) is not str or tier not in tidy.SERVICE_TIERS):
         return False
-    return all(type(body.get(name)) in (str, type(None)) for name in ("system_fingerprint", "obfuscation"))
+    return (mark is None or type(mark) is str) and (pad is None or type(pad) is str)
 
 
 def _is_sound_choice(choice: Any) -> bool:
     message = choice.get("message") if type(choice) is dict else None
     if type(message) is not dict or type(choice.get("index")) is not int:
         return False
+    if _is_text(message) and choice.get("logprobs") is None:
+        return _may_end(choice.get("finish_reason"), False, ())
     calls = message.get("tool_calls")
     noted = message.get("annotations")
     audio = message.get("audio")
@@ -77,6 +80,17 @@ def _is_sound_choice(choice: Any) -> bool:
         and (audio is None or (type(audio) is dict and tidy.is_audio(audio)))
         and (legacy is None or (type(legacy) is dict and _is_told(legacy, "name") and _is_told(legacy, "arguments")))
         and _is_logprobs(choice.get("logprobs"))
+    )
+
+
+def _is_text(message: Json) -> bool:
+    """Text and nothing else: nearly every answer."""
+    return (
+        message.keys() <= _TEXT
+        and message.get("role") == "assistant"
+        and type(message.get("content")) is str
+        and message.get("refusal") is None
+        and message.get("annotations") in (None, [])
     )
 
 
@@ -116,7 +130,8 @@ def _is_usage(usage: Any) -> bool:
         return True
     if type(usage) is not dict:
         return False
-    prompt, completion, total = (usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    total = usage.get("total_tokens")
     if type(prompt) is not int or type(completion) is not int or total != prompt + completion:
         return False
     read = usage.get("prompt_tokens_details")
