@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -81,8 +82,10 @@ def _check(body: Json) -> None:
 
 
 def _with(ask: Request, changes: Json) -> Request:
-    body = {**ask.body, **changes}
-    return type(ask)(orjson.dumps(body), body)
+    made = copy.copy(ask)
+    made.body = {**ask.body, **changes}
+    made.raw = orjson.dumps(made.body)
+    return made
 
 
 def _edited(messages: list[Json], candidate: Candidate) -> Iterator[Json]:
