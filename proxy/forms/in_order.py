@@ -144,14 +144,13 @@ class InOrder(ABC):
         known = self.calls.get(piece.number)
         if known is None:
             self.calls[piece.number] = piece
-            if self.writing is None or is_whole(self.calls[self.writing].arguments):
-                self._open(piece.number)
-            else:
-                self._waiting.append(piece.number)
-            return
-        known.arguments += piece.arguments
-        if self.writing == piece.number and piece.arguments:
-            self.arguments(piece.arguments)
+            self._waiting.append(piece.number)
+        else:
+            known.arguments += piece.arguments
+            if self.writing == piece.number and piece.arguments:
+                self.arguments(piece.arguments)
+        while self._waiting and (self.writing is None or is_whole(self.calls[self.writing].arguments)):
+            self._open(self._waiting.pop(0))
 
     def _open(self, number: int) -> None:
         self.close()

@@ -52,7 +52,7 @@ class Recording:
     @property
     def dialect(self) -> str:
         """The proxy's dialect that must read it."""
-        return DIALECT_OF_PROVIDER.get(self.provider) or CHAT_APIS[self.api] or "openai"
+        return DIALECT_OF_PROVIDER.get(self.provider) or CHAT_APIS.get(self.api) or "openai"
 
     @property
     def choices_asked(self) -> int:
