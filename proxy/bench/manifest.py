@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -22,7 +23,7 @@ Json = dict[str, Any]
 def manifest(suite: Suite, cases: Sequence[Case], tag: str | None) -> Json:
     now = datetime.now(UTC)
     return {
-        "id": f"{now:%Y%m%d-%H%M%S}-{os.urandom(2).hex()}",
+        "id": _id(now),
         "kind": "run",
         "suite_name": suite.name,
         "suite": suite.digest,
@@ -44,6 +45,35 @@ def manifest(suite: Suite, cases: Sequence[Case], tag: str | None) -> Json:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in ("numpy", "scipy", "statsmodels", "pyarrow")},
     }
+
+
+def imported(suite_text: Json, rows: Sequence[Json], tag: str | None) -> Json:
+    """For a run that took place elsewhere."""
+    now = datetime.now(UTC)
+    started = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    asked = sorted({(row["task"], row["case"]) for row in rows})
+    return {
+        "id": _id(now),
+        "kind": "run",
+        "imported": True,
+        "suite_name": suite_text["name"],
+        "suite": "",
+        "suite_text": suite_text,
+        "tag": tag,
+        "started": started,
+        "finished": started,
+        "invalid": [],
+        "cases": len(asked),
+        "data": hashlib.sha256(repr(asked).encode()).hexdigest(),
+        "scorers": hashlib.sha256(repr(sorted({name for row in rows for name in row["scores"]})).encode()).hexdigest(),
+        "sampling": None,
+        "stream": None,
+        "version": __version__,
+    }
+
+
+def _id(now: datetime) -> str:
+    return f"{now:%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
 def _without_keys(written: Json) -> Json:

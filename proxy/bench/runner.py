@@ -26,6 +26,7 @@ from proxy.call import Called
 from proxy.measure import timing
 from proxy.record import Attempt, Exchange
 from proxy.wire.answer import Answer, answer_of
+from proxy.wire.request import fingerprint
 
 Json = dict[str, Any]
 
@@ -228,6 +229,7 @@ class Runner:
             "prompt": case.digest,
             "answer": _digest(answer),
             "answer_chars": len(answer.text),
+            "fingerprint": answer.fingerprint,
             "scores": dict(scores),
             "score": score,
             "success": score is not None and score >= task.success,
@@ -279,7 +281,7 @@ def measured(exchange: Exchange) -> Json:
         "finish_reason": winner.finish_reason if winner is not None else None,
         "response_model": winner.response_model if winner is not None else None,
         "dropped": list(last.dropped) if last is not None else [],
-        "wire": None,
+        "wire": fingerprint(winner.sent) if winner is not None else None,
     }
 
 

@@ -62,6 +62,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example:\n  weighbridge bench compare v1.4 last\n\n"
         "Exit status: 0 shown to be no worse, 1 regression, 3 inconclusive (too little to say), 4 not comparable."
     )
+    drift = _command(commands, "drift", "has a model changed without saying so? the same prompts over many runs")
+    drift.add_argument("base", metavar="BASE", help="id or tag of the run to hold the later ones against")
+    drift.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
+    drift.epilog = "example:\n  weighbridge bench drift first\n\nExit status: 0 no change seen, 1 changed."
+    took = _command(commands, "import", "take scores of lm-evaluation-harness or inspect_ai as a run")
+    took.add_argument("logs", metavar="FILE", nargs="+", help="samples_*.jsonl of lm-eval; .json or .eval of inspect")
+    took.add_argument("--target", metavar="NAME", help="the model's name, where the log has none")
+    took.add_argument("--name", default="imported", help="the suite's name")
+    took.add_argument("--tag", help="a name for this run")
+    took.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where runs are kept (default {FOLDER})")
+    took.epilog = "example:\n  weighbridge bench import samples_gsm8k_2026-11-26.jsonl --target openai/gpt-5-mini"
+    export = _command(commands, "export", "a run as JSONL in the form of OpenAI's evals")
+    export.add_argument("run", metavar="RUN", nargs="?", default="last", help="id, tag or `last` (default)")
+    export.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
+    export.epilog = "example:\n  weighbridge bench export last > events.jsonl"
     listed = _command(commands, "list", "every run")
     listed.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
     listed.epilog = "example:\n  weighbridge bench list"
@@ -97,6 +112,9 @@ def run(args: argparse.Namespace) -> int:
             "load": _load,
             "report": _report,
             "compare": _compare,
+            "drift": _drift,
+            "import": _import,
+            "export": _export,
             "list": _list,
             "schema": _schema,
         }[args.bench](args)
@@ -439,3 +457,52 @@ def _compare(args: argparse.Namespace) -> int:
     form: Callable[..., str] = {"table": gates_table, "json": gates_json, "junit": gates_junit}[args.format]
     print(form(made, old.folder.name, new.folder.name))
     return made.code
+
+
+def _drift(args: argparse.Namespace) -> int:
+    from proxy.bench.drift import drift, told
+    from proxy.bench.results import runs
+
+    base = _find(args.out, args.base)
+    alike = [
+        run
+        for run in runs(Path(args.out))
+        if run.manifest["kind"] == "run"
+        and all(run.manifest[key] == base.manifest[key] for key in ("data", "sampling"))
+        and (run.manifest["started"], run.folder.name) >= (base.manifest["started"], base.folder.name)
+    ]
+    read = [(run.folder.name, run.manifest["started"], run.rows()) for run in alike]
+    changed = False
+    for target in dict.fromkeys(row["target"] for row in read[0][2]):
+        found = drift(target, read)
+        if found is not None:
+            changed = changed or found.changed
+            print("\n".join(told(found)))
+    return 1 if changed else 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from proxy.bench import interchange
+    from proxy.bench.manifest import imported
+    from proxy.bench.results import Run
+    from proxy.bench.suite import parse
+
+    rows = [row for name in args.logs for row in interchange.read(Path(name), args.target)]
+    told = imported(interchange.suite_of(args.name, rows), rows, args.tag)
+    parse(json.dumps(told["suite_text"]))
+    run = Run(Path(args.out) / told["id"])
+    run.begin(told)
+    for row in rows:
+        run.append(row)
+    run.close()
+    print(f"{len(rows)} results as run {told['id']}; weighbridge bench report {told['id']}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from proxy.bench.interchange import exported
+
+    run = _find(args.out, args.run)
+    for line in exported(run.rows(), run.folder.name):
+        sys.stdout.buffer.write(line + b"\n")
+    return 0
