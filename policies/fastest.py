@@ -19,6 +19,7 @@ from policies.base import Ask, Candidate, Choice, Setting
 
 _CURIOUS = 0.1
 """Share of the requests for a target of which too little is known."""
+_FEW = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Fastest:
 
     def _lowest(self, candidates: Sequence[Candidate], rng: Random) -> Sequence[Choice]:
         count, q = len(candidates), self.quantile or 0.5
-        seen = [one.latency.quantile(q) if one.latency is not None else None for one in candidates]
+        seen = [_known(one, q) for one in candidates]
         known = [seconds for seconds in seen if seconds is not None]
         if not known:
             chances = [1.0 / count] * count
@@ -51,6 +52,12 @@ class Fastest:
         head = rng.choices(range(count), chances)[0]
         rest = sorted(range(count), key=lambda place: (place != head, seen[place] is None, seen[place] or 0.0))
         return [Choice(place, chances[place], seen[place]) for place in rest]
+
+
+def _known(candidate: Candidate, q: float) -> float | None:
+    """The quantile; None where fewer than `_FEW` answers of late are known."""
+    latency = candidate.latency
+    return latency.quantile(q) if latency is not None and latency.beyond(0.0)[1] >= _FEW else None
 
 
 def _of_two(ask: Ask, candidates: Sequence[Candidate], rng: Random) -> Sequence[Choice]:

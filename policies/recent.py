@@ -45,6 +45,12 @@ class Recent:
             self._rebase(now, 0.0)
         self._missed += exp(min(_LONG_AGO, (now - self._since) / self._fade))
 
+    def as_of(self, now: float) -> Recent:
+        """Itself, read at that moment: what is long ago counts less in `beyond`, whether or not anything came since."""
+        if self._counts and now > self._since:
+            self._weight = exp(min(_LONG_AGO, (now - self._since) / self._fade))
+        return self
+
     def quantile(self, q: float, least: int = 1) -> float | None:
         """None before there were `least`."""
         if self.n < least or self._total <= 0.0:

@@ -17,9 +17,10 @@ from proxy.assemble import front, prices, target_names
 from proxy.auth import Gate
 from proxy.clock import SECOND, RealClock
 from proxy.downstream import Receive, Scope, Send
-from proxy.endpoints import DOORS, Doors
+from proxy.endpoints import DOORS, Doors, Front
 from proxy.engine import Engine
 from proxy.experiments import experiments
+from proxy.learned import Learners
 from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
 from proxy.measure.prometheus import Metrics
@@ -52,17 +53,18 @@ class App:
         self._book = prices(config)
         clock = RealClock()
         self.upstreams = Upstreams(clock, self._rng)
-        self._front = front(config, self._transports.for_provider, self._rng, self._book, self.upstreams)
-        targets, routes = target_names(config)
-        self.metrics = Metrics(targets, routes, version=__version__)
         keep = Retention(config.retention.raw, config.retention.minutes)
         self.store = StoreSink.open(config.storage, retention=keep) if config.storage is not None else None
+        self.learners = Learners(self.store.path if self.store is not None else None)
+        self._front = self._fronted(config)
+        targets, routes = target_names(config)
+        self.metrics = Metrics(targets, routes, version=__version__)
         self.now_ns, self.started_ns = clock.now, clock.now()
         self.recent = Recent(_in_order(routes))
         store = {"store": self.store} if self.store is not None else {}
         self._spans = _spans(config.otel)
         spans = {"otel": self._spans} if self._spans is not None else {}
-        self.bus = Bus({"prometheus": self.metrics, "recent": self.recent, **store, **spans})
+        self.bus = Bus({"prometheus": self.metrics, "recent": self.recent, "learners": self.learners, **store, **spans})
         self.engine = Engine(clock, self.bus, self._rng)
         self.doors = Doors(self.engine, self._front)
         self.direct = self.doors.direct()
@@ -134,7 +136,7 @@ class App:
     def load(self, config: settings.Config) -> None:
         """Serve a new config from the next request on; running ones keep the old."""
         self._book = prices(config, self._book)
-        self._front = front(config, self._transports.for_provider, self._rng, self._book, self.upstreams)
+        self._front = self._fronted(config)
         self.upstreams.forgive()
         self.doors.front = self._front
         targets, routes = target_names(config)
@@ -144,6 +146,10 @@ class App:
         if self.store is not None:
             self.store.retention = Retention(config.retention.raw, config.retention.minutes)
         self.config = config
+
+    def _fronted(self, config: settings.Config) -> Front:
+        transport_for = self._transports.for_provider
+        return front(config, transport_for, self._rng, self._book, self.upstreams, self.learners)
 
     def _load_shadow(self, config: settings.Config) -> None:
         made = [*experiments(config, self._background.for_provider, self._book, self.mirror.day())]
@@ -172,6 +178,7 @@ class App:
         if self._price_watch is not None:
             self._price_watch.cancel()
         await self.mirror.aclose()
+        await self.learners.aclose()
         await self._background.aclose()
         await self._transports.aclose()
         await self._site.aclose()
@@ -184,6 +191,7 @@ class App:
         await receive()
         self._lag.start()
         self.mirror.start()
+        self.learners.start()
         self._price_watch = asyncio.create_task(keep_current(lambda: self._book))
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -50,6 +50,13 @@ class Asked(Ask):
         self._unit = unit
         self._route_turn = route_turn
 
+    def looked_at(self, name: str) -> Any:
+        """A field if it was filled, else None."""
+        try:
+            return object.__getattribute__(self, name)
+        except AttributeError:
+            return None
+
     def __getattr__(self, name: str) -> Any:
         fill = _FILLS.get(name)
         if fill is None:

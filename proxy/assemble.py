@@ -15,6 +15,7 @@ from proxy.clock import SECOND, RealClock
 from proxy.config.known import is_loopback
 from proxy.config.policy import policy_of
 from proxy.endpoints import Front
+from proxy.learned import Learners
 from proxy.prices.book import Book, Price
 from proxy.prices.tariff import Tariff
 from proxy.providers.anthropic import Anthropic
@@ -52,6 +53,7 @@ class Parts(NamedTuple):
     transport_for: TransportFor
     book: Book
     upstreams: Upstreams
+    learners: Learners
 
 
 def front(
@@ -60,9 +62,11 @@ def front(
     rng: Random,
     book: Book | None = None,
     upstreams: Upstreams | None = None,
+    learners: Learners | None = None,
 ) -> Front:
-    """Everything that a reload replaces. Kept over it, if given: the prices, and how the targets are."""
-    parts = Parts(config, transport_for, book or prices(config), upstreams or Upstreams(RealClock(), rng))
+    """Everything that a reload replaces. Kept over it, if given: the prices, how the targets are, what was learned."""
+    kept = upstreams or Upstreams(RealClock(), rng)
+    parts = Parts(config, transport_for, book or prices(config), kept, learners or Learners())
     return Front(_gate(config), _router(parts, rng), config.server.body_limit)
 
 
@@ -117,23 +121,25 @@ def _router(parts: Parts, rng: Random) -> Router:
         targets = [
             made for target in route.targets for made in targets_of(parts, target, route.unsupported, route.breaker)
         ]
+        policy = policy_of(route.policy)
         routes[name] = Route(
             name,
             targets,
-            policy_of(route.policy),
+            policy,
             route.policy.kind,
             Limits(route.retries.per_target, route.retries.per_request),
             FailoverOn(**route.failover_on.model_dump()),
             route.explore,
+            parts.learners.learner(name, policy),
         )
         aliases.update(dict.fromkeys(route.aliases, name))
     defaults = config.defaults
     limits = Limits(defaults.retries.per_target, defaults.retries.per_request)
     failover_on = FailoverOn(**defaults.failover_on.model_dump())
-    policy = Ordered()
+    in_order = Ordered()
 
     def direct(targets: Sequence[Target]) -> Route:
-        return Route(None, targets, policy, "direct", limits, failover_on)
+        return Route(None, targets, in_order, "direct", limits, failover_on)
 
     def make_direct(provider: str, model: str) -> Sequence[Target] | None:
         if provider not in config.providers:

@@ -14,6 +14,7 @@ from proxy.assemble import Parts, TransportFor, targets_of
 from proxy.clock import RealClock
 from proxy.config.resolve import merged_params
 from proxy.config.shadow import Candidate, Shadow
+from proxy.learned import Learners
 from proxy.prices.book import Book
 from proxy.record import Decision
 from proxy.router import Plan, Route
@@ -55,7 +56,7 @@ class _Asked:
 
     def __init__(self, config: settings.Config, transport_for: TransportFor, book: Book, seconds: float) -> None:
         # How targets are is learned from the background's own traffic: it must not touch that of the live one.
-        self._parts = Parts(config, transport_for, book, Upstreams(RealClock(), SystemRandom()))
+        self._parts = Parts(config, transport_for, book, Upstreams(RealClock(), SystemRandom()), Learners())
         self._seconds = seconds
 
     def candidate(self, route: str, told: settings.Route, candidate: Candidate) -> Plan:

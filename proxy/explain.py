@@ -60,6 +60,7 @@ def explained(decision: Decision, attempts: Sequence[Mapping[str, Any]] = ()) ->
         "policy": decision.policy,
         "why": decision.why or None,
         "propensity": decision.propensity,
+        "unit": decision.unit or None,
         "targets": targets,
     }
 
@@ -97,4 +98,5 @@ def of_stored(policy: str, propensity: float, stored: Mapping[str, Any]) -> Deci
         tuple(stored.get("scores", ())),
         tuple(stored.get("propensities", ())),
         stored.get("why", ""),
+        stored.get("unit", ""),
     )

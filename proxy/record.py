@@ -175,6 +175,8 @@ class Decision(NamedTuple):
     """Each candidate's probability to come first; empty where the first one's was 1."""
     why: str = ""
     """What decided, where the policy's name does not tell."""
+    unit: str = ""
+    """The conversation, where the policy looked at it."""
 
 
 class Exchange:

@@ -14,6 +14,7 @@ from policies.retry import FailoverOn, Limits
 from proxy.asked import Asked
 from proxy.clock import SECOND, Clock, RealClock
 from proxy.errors import Refusal
+from proxy.learned import Learner
 from proxy.record import Decision
 from proxy.upstreams import DirectTargets, Target
 from proxy.wire import controls as wire
@@ -35,6 +36,8 @@ class Route(NamedTuple):
     failover_on: FailoverOn
     explore: float = 0.0
     """Share of the requests whose first target is drawn evenly."""
+    learner: Learner | None = None
+    """What its policy learns by."""
 
 
 class Caller(NamedTuple):
@@ -170,6 +173,8 @@ class Router:
         now = self._clock.now() / SECOND
         candidates = [target.candidate(now) for target in serving]
         policy = route.policy
+        if route.learner is not None:
+            candidates = route.learner.fill(candidates, serving, caller.at or self._clock.wall())
         if caller.controls is not wire.NONE:
             serving, candidates = _wished(caller.controls, serving, candidates, passed)
             policy = _SORTED.get(caller.controls.sort, policy)
@@ -194,6 +199,7 @@ class Router:
             () if head.score is None else tuple([choice.score for choice in order]),
             () if head.propensity == 1.0 else tuple([choice.propensity for choice in order]),
             head.why,
+            asked.looked_at("unit") or "",
         )
         return Plan(route, targets, decision)
 
@@ -261,6 +267,8 @@ def _wished(
 ) -> tuple[list[Target], list[Candidate]]:
     """What the request's own `provider` object leaves; its `order` becomes the priorities."""
     kept_targets, kept = [], []
+    if controls.sort or controls.max_input is not None or controls.max_output is not None:
+        candidates = [_priced(target, one) for target, one in zip(targets, candidates, strict=True)]
     for target, candidate in zip(targets, candidates, strict=True):
         reason = _unwished(controls, target, candidate)
         if reason:
@@ -272,6 +280,14 @@ def _wished(
         kept_targets.append(target)
         kept.append(candidate)
     return kept_targets, kept
+
+
+def _priced(target: Target, candidate: Candidate) -> Candidate:
+    """With the list prices, where nothing better is known."""
+    if candidate.input_price is not None:
+        return candidate
+    input_price, output_price = target.prices()
+    return candidate._replace(input_price=input_price, output_price=output_price)
 
 
 def _unwished(controls: Controls, target: Target, candidate: Candidate) -> str:

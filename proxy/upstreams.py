@@ -183,6 +183,17 @@ class Target:
             condition.recent,
         )
 
+    def prices(self, hits: float = 0.0) -> tuple[float | None, float | None]:
+        """USD per million tokens, of prompt and of answer. `hits`: share of the prompt that its cache has, 0 to 1."""
+        tariff = self.price.tariff if self.price is not None else None
+        if tariff is None:
+            return None, None
+        rates = tariff.rates
+        fresh, cached, output = rates.input * 1e6, rates.cache_read * 1e6, rates.output * 1e6
+        if fresh != fresh or output != output:  # not a number: not known
+            return None, None
+        return (fresh if cached != cached else fresh + hits * (cached - fresh)), output
+
 
 class Upstreams:
     """How all targets are, by where they lead. Kept over reloads; what nothing leads to any more is forgotten."""

@@ -57,8 +57,10 @@ def shown(path: str, default: Any) -> str:
         return "none"
     if path == "shadow.NAME.guardrails":
         return f"`{', '.join(metric.kind for metric in default)}`"
-    if path in ("fastest.explore", "cheapest.miss"):
+    if path in ("fastest.explore", "cheapest.miss", "canary.margin", "canary.slower"):
         return f"`{default:.0%}`"
+    if path in ("canary.hold", "canary.patience"):
+        return f"`{default:g}s`" if default < 3600 else f"`{default / 86400:g}d`"
     if path == "canary.steps":
         return f"`[{', '.join(f'{step:.0%}' for step in default)}]`"
     if isinstance(default, tuple | dict):

@@ -148,6 +148,6 @@ def any_exchange(draw: st.DrawFn) -> Exchange:
     made.tags = draw(st.sampled_from([(), ("a",), ("a", "b")]))
     made.trace = draw(st.sampled_from([None, TRACE]))
     made.decision = draw(
-        st.none() | st.builds(Decision, _texts, st.floats(0, 1), candidates, reasons, scores, shares, _texts)
+        st.none() | st.builds(Decision, _texts, st.floats(0, 1), candidates, reasons, scores, shares, _texts, _texts)
     )
     return made

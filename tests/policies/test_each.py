@@ -32,7 +32,7 @@ def firsts(policy: Policy, given: Sequence[Candidate], count: int = 2000) -> Cou
     )
 
 
-def owners(policy: Policy, given: Sequence[Candidate], count: int = 20_000) -> list[str]:
+def owners(policy: Policy, given: Sequence[Candidate], count: int = 5_000) -> list[str]:
     asks = [Ask("m", unit=f"u{at}", affinity=f"u{at}") for at in range(count)]
     return [given[policy.plan(ask, given, Random(1))[0].candidate].name for ask in asks]
 
@@ -60,9 +60,9 @@ class Times(NamedTuple):
 
 def test_weighted_gives_each_its_share() -> None:
     given = [A._replace(weight=1), B._replace(weight=3), C._replace(weight=6)]
-    seen = Counter(owners(Weighted(), given, 100_000))
+    seen = Counter(owners(Weighted(), given, 30_000))
     for name, share in (("a", 0.1), ("b", 0.3), ("c", 0.6)):
-        assert abs(seen[name] - 100_000 * share) <= 3 * (100_000 * share * (1 - share)) ** 0.5
+        assert abs(seen[name] - 30_000 * share) <= 3 * (30_000 * share * (1 - share)) ** 0.5
 
 
 def test_changing_one_share_moves_nobody_between_the_others() -> None:

@@ -22,9 +22,10 @@ from proxy.bench.simulate.virtual import run_virtually
 from proxy.call import call
 from proxy.clock import LoopClock
 from proxy.engine import Engine
+from proxy.learned import Learners
 from proxy.measure.bus import Bus
 from proxy.record import Exchange, Sink
-from proxy.router import Route, Router
+from proxy.router import Caller, Route, Router
 from proxy.upstreams import Upstreams
 from proxy.wire.chat import ChatRequest
 
@@ -226,15 +227,18 @@ async def _play(
     }
     transport = SimulatedTransport(targets, clock.now)
     rng = Random(seed)  # noqa: S311
-    router: Router = front(config, lambda provider: transport, rng, upstreams=Upstreams(clock, rng)).router
+    learners = Learners()
+    upstreams = Upstreams(clock, rng)
+    made = front(config, lambda provider: transport, rng, upstreams=upstreams, learners=learners)
+    router: Router = made.router
     kept = _Kept(clock.now())
-    sinks: dict[str, Sink] = {"kept": kept}
+    sinks: dict[str, Sink] = {"kept": kept, "learners": learners}
     if watch is not None:
         sinks["watch"] = watch
     engine = Engine(clock, Bus(sinks), rng)
     route = router.find(traffic.route, False)
     if policy is not None:
-        route = route._replace(policy=policy)
+        route = route._replace(policy=policy, learner=learners.learner(traffic.route, policy))
     began = loop.time()
     running: set[asyncio.Task[None]] = set()
     for at, ask in _requests(traffic, Random(f"{seed} traffic")):  # noqa: S311
@@ -276,4 +280,5 @@ def _request(traffic: Traffic, rng: Random) -> ChatRequest:
 
 
 async def _one(engine: Engine, router: Router, route: Route, ask: ChatRequest, patience: float | None) -> None:
-    await call(engine, ask, router.plan(route, ask), patience=patience, keep=False)
+    plan = router.plan(route, ask, Caller(at=engine.clock.wall()))
+    await call(engine, ask, plan, patience=patience, keep=False)

@@ -204,10 +204,15 @@ def cost_of(attempts: list[Attempt]) -> tuple[float | None, str | None]:
 
 
 def _explained(decision: Decision) -> str:
-    if not decision.scores:
-        return _listed(decision.candidates, decision.passed_over, decision.propensities, decision.why)
-    listed = orjson.loads(_listed(decision.candidates, decision.passed_over, decision.propensities, decision.why))
-    return orjson.dumps({**listed, "scores": decision.scores}).decode()
+    listed = _listed(decision.candidates, decision.passed_over, decision.propensities, decision.why)
+    if not decision.scores and not decision.unit:
+        return listed
+    whole = orjson.loads(listed)
+    if decision.scores:
+        whole["scores"] = decision.scores
+    if decision.unit:
+        whole["unit"] = decision.unit
+    return orjson.dumps(whole).decode()
 
 
 @lru_cache(maxsize=1024)

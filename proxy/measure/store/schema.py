@@ -107,6 +107,12 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE INDEX bodies_id ON bodies (id)",
         "CREATE INDEX bodies_expires ON bodies (expires)",
     ),
+    (
+        "CREATE TABLE learned (route TEXT PRIMARY KEY, at TEXT NOT NULL, state TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE rollout_events (n INTEGER PRIMARY KEY, at TEXT NOT NULL, route TEXT NOT NULL,"
+        " candidate TEXT NOT NULL, event TEXT NOT NULL, share REAL NOT NULL, units INTEGER NOT NULL,"
+        " detail TEXT NOT NULL)",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
@@ -139,6 +145,10 @@ VIEWS: Sequence[str] = (
     "DROP VIEW IF EXISTS v_exchanges",
     "DROP VIEW IF EXISTS v_attempts",
     "DROP VIEW IF EXISTS v_conformance",
+    "DROP VIEW IF EXISTS v_rollouts",
+    """
+CREATE VIEW v_rollouts AS SELECT n AS event_no, at, route, candidate, event, share, units, detail
+FROM rollout_events""",
     """
 CREATE VIEW v_conformance AS SELECT at, target, cell, result, nullif(reason, '') AS reason FROM conformance""",
     "DROP VIEW IF EXISTS v_shadow_pairs",

@@ -191,6 +191,7 @@ def test_the_views_say_what_the_record_and_timing_say(sink: StoreSink, made: Exc
         assert decision.get("scores", []) == list(made.decision.scores)
         assert decision.get("propensities", []) == list(made.decision.propensities)
         assert decision.get("why", "") == made.decision.why
+        assert decision.get("unit", "") == made.decision.unit
     tried = _select(sink.path, "SELECT * FROM v_attempts WHERE exchange_id = ? ORDER BY attempt_no", made.id)
     assert len(tried) == len(made.attempts)
     for one, row in zip(made.attempts, tried, strict=True):
