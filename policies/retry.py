@@ -16,6 +16,8 @@ from policies.verdict import VERDICTS, Failover, Kind
 
 PATIENCE = 5.0
 """Longest Retry-After, in seconds, that is waited for while the client waits too."""
+QUEUE = 20.0
+"""Longest wait, in seconds, for room under a rate limit that was foreseen."""
 LONGEST = 8.0
 TRANSIENT = 0.1
 THROTTLED = 1.0

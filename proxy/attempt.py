@@ -15,6 +15,7 @@ import orjson
 
 from policies.verdict import VERDICTS, Kind
 from proxy.clock import Clock, Deadline
+from proxy.condition import Begun
 from proxy.errors import Refusal, TransportError, UpstreamError
 from proxy.providers.base import Decoder, Minted, Speaker
 from proxy.record import Attempt, Gaps
@@ -87,7 +88,7 @@ class Try:
         self._due_ns = 0
         self._stall_ns = target.timeouts.stall
         self._failed: UpstreamError | None = None
-        self._begun = (0, False)
+        self._begun = Begun(0, False, None)
         self._answered = False
 
     @property
@@ -98,11 +99,11 @@ class Try:
     async def open(self, first_ns: int) -> list[Chunk]:
         """Chunks up to the commit point. `first_ns`: how long the first content (or byte) may take, in ns."""
         condition = self.target.condition
-        self._begun = condition.begin(self.attempt, len(self.ask.raw))
+        self._begun = condition.begin(self.attempt, self.ask)
         try:
             chunks = await self._open(first_ns)
             self._answered = True
-            condition.answered(self.attempt, self.ask.stream, self._begun[1])
+            condition.answered(self.attempt, self.ask.stream, self._begun.probe)
             return chunks
         except UpstreamError as error:
             if error.kind is Kind.TRUNCATED:
@@ -219,6 +220,7 @@ class Try:
         marks.first_byte = marks.headers = reply.first_byte_ns
         attempt.replayed = reply.replayed
         attempt.status = reply.status
+        target.condition.heard(reply.headers, self._begun, self._clock)
         if reply.status != 200:
             raise await self._refused(reply)
         return await (self._first_content(reply) if stream else self._whole(reply))

@@ -13,10 +13,15 @@ from weakref import WeakSet
 
 from policies.base import Passed
 from policies.breaker import Breaker, State
+from policies.limits import NEAR, Limits, Need, Reservation
 from policies.recent import Peak, Recent
 from policies.retry import Budget
 from policies.verdict import VERDICTS, Health, Kind
+from proxy.clock import Clock
+from proxy.providers.allowances import allowances
 from proxy.record import Attempt
+from proxy.transport.base import Headers
+from proxy.wire.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +45,15 @@ class Hold(NamedTuple):
 
     reason: Passed
     seconds: float
+
+
+class Begun(NamedTuple):
+    """What an attempt holds while it is under way."""
+
+    tokens: int
+    probe: bool
+    """It decides whether the breaker closes."""
+    place: Reservation | None
 
 
 class Credential:
@@ -67,6 +81,7 @@ class Condition:
         "first",
         "in_flight",
         "kind",
+        "limits",
         "missing_until",
         "name",
         "output",
@@ -105,13 +120,15 @@ class Condition:
         """Seconds per token of output."""
         self.output = 256.0
         """Tokens of an answer, on average."""
+        self.limits: Limits | None = None
+        """Known from the first answer that tells any."""
         self.quiet = True
         """Nothing stands against asking it, now or soon: the short way for nearly every request."""
 
     # -- what the router and the engine ask
 
-    def barred(self, now: float, heeds_breaker: bool = True) -> str:
-        """Why it should not be asked now (a `Passed`); empty: it may be."""
+    def barred(self, now: float, heeds_breaker: bool = True, ask: Request | None = None) -> str:
+        """Why it should not be asked now (a `Passed`); empty: it may be. `ask`: this, in particular."""
         if self.quiet:
             return ""
         if now < self.credential.until:
@@ -122,13 +139,18 @@ class Condition:
             return Passed.COOLING
         if self.breaker.blocks(now):
             return Passed.BREAKER if heeds_breaker else ""
+        limits = self.limits
+        if limits is not None and ask is not None and limits.wait(self._need(limits, ask), now) > 0.0:
+            return Passed.LIMIT
         if self.breaker.state is State.CLOSED and self.breaker.ramp(now) >= 1.0:
-            self.quiet = True
+            self.quiet = limits is None or limits.share(now) > NEAR
         return ""
 
-    def hold(self, now: float, heeds_breaker: bool = True) -> Hold | None:
+    def hold(self, now: float, heeds_breaker: bool, ask: Request) -> Hold | None:
         """What keeps a request from being sent here that has nowhere else to go; None: nothing."""
-        reason = self.barred(now, heeds_breaker)
+        reason = self.barred(now, heeds_breaker, ask)
+        if reason == Passed.LIMIT and self.limits is not None:
+            return Hold(Passed.LIMIT, self.limits.wait(self._need(self.limits, ask), now))
         if reason == Passed.COOLING:
             return Hold(Passed.COOLING, self.cooled_until - now)
         # One at a time harms no target.
@@ -148,18 +170,55 @@ class Condition:
         found = self.first.value(now)
         return found if found is not None else self.whole.value(now)
 
+    def queue(self, ask: Request, at: float) -> Reservation | None:
+        """A place in the queue for room under its limits, to be taken at `at`: who comes later waits longer."""
+        return self.limits.reserve(self._need(self.limits, ask), at) if self.limits is not None else None
+
+    def unqueue(self, place: Reservation | None) -> None:
+        if place is not None and self.limits is not None:
+            self.limits.drop(place)
+
+    def _need(self, limits: Limits, ask: Request) -> Need:
+        body = ask.body
+        most = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+        return limits.estimate(len(ask.raw), most if type(most) is int and most > 0 else None)
+
     # -- what attempts tell
 
-    def begin(self, attempt: Attempt, size: int) -> tuple[int, bool]:
-        """An attempt is about to be made, with a request of `size` bytes. What it returns is handed to `end`."""
-        tokens = (size >> 2) + int(self.output)
+    def begin(self, attempt: Attempt, ask: Request) -> Begun:
+        """An attempt is about to be made. What it returns is handed to the calls below."""
+        limits, place = self.limits, None
+        now = attempt.marks.received / 1e9
+        if limits is not None:
+            place = limits.reserve(self._need(limits, ask), now)
+            if self.quiet and limits.share(now) < NEAR:
+                self.quiet = False
+        tokens = (len(ask.raw) >> 2) + int(self.output)
         self.in_flight += 1
         self.outstanding += tokens
         if attempt.no == 1:
             self.budget.earn()
         else:
             self.budget.under_way += 1
-        return tokens, not self.quiet and self.breaker.begin(attempt.marks.received / 1e9)
+        return Begun(tokens, not self.quiet and self.breaker.begin(now), place)
+
+    def heard(self, headers: Headers, begun: Begun, clock: Clock) -> None:
+        """The head of an answer came: it may tell what is left of the limits."""
+        for name, _ in headers:
+            if b"ratelimit" in name or b"tokenlimit" in name:
+                break
+        else:
+            return
+        told = allowances(headers, clock.wall())
+        if not told:
+            return
+        now = clock.now() / 1e9
+        if self.limits is None:
+            self.limits = Limits()
+        limits = self.limits
+        limits.learn(told, begun.place.sent if begun.place is not None else now, now)
+        if limits.share(now) < NEAR:
+            self.quiet = False
 
     def answered(self, attempt: Attempt, stream: bool, probe: bool) -> None:
         """First content is there (or the whole answer): this is where a target is judged to work."""
@@ -176,13 +235,15 @@ class Condition:
         self.throttled = 0
         self.breaker.success(now, probe)
 
-    def end(self, attempt: Attempt, begun: tuple[int, bool], answered: bool) -> None:
-        tokens, probe = begun
+    def end(self, attempt: Attempt, begun: Begun, answered: bool) -> None:
+        tokens, probe, place = begun
         self.in_flight -= 1
         self.outstanding -= tokens
         if attempt.no > 1:
             self.budget.under_way -= 1
         now = attempt.marks.end / 1e9
+        if place is not None and self.limits is not None:
+            _settle(self.limits, place, attempt, now)
         if attempt.kind is Kind.OK:
             if probe:
                 self.breaker.whole(now, probe)
@@ -265,4 +326,14 @@ class Condition:
             "in_flight": self.in_flight,
             "ttft": self.ttft(now),
             "retry_budget": round(self.budget.level, 1),
+            "limits_left": round(self.limits.share(now), 3) if self.limits is not None else None,
         }
+
+
+def _settle(limits: Limits, place: Reservation, attempt: Attempt, now: float) -> None:
+    usage = attempt.usage
+    if usage is not None:
+        used = Need(usage.uncached_input + usage.cache_read + usage.cache_write, usage.output_text + usage.reasoning)
+        limits.settle(place, used, attempt.request_bytes, now)
+    elif attempt.status is None or attempt.status >= 400:
+        limits.drop(place)

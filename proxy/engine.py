@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from random import Random
 
 from policies.base import Passed
-from policies.retry import PATIENCE, Tries
+from policies.retry import PATIENCE, QUEUE, Tries
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone, Try
 from proxy.clock import SECOND, Clock, Deadline, Deadlines
@@ -114,7 +114,7 @@ class Run:
         self.deadline.total(received + plan.targets[0].timeouts.total)
         place, wait_ns, tries = 0, 0, None
         if not plan.targets[0].condition.quiet:
-            place, wait_ns = await self._enter(plan)
+            place, wait_ns = await self._enter(plan, ask)
         while True:
             now = engine.clock.now() if exchange.attempts or wait_ns else received
             attempt = self._begin_attempt(plan.targets[place], now, wait_ns)
@@ -134,7 +134,7 @@ class Run:
                 tries.begun(place, 2 if attempt.replayed else 1)
                 now = engine.clock.now()
                 remaining = self.deadline.remaining(now) / SECOND
-                avoid = _avoid(plan.targets, place, tries, error.kind, now / SECOND)
+                avoid = _avoid(plan.targets, ask, place, tries, error.kind, now / SECOND)
                 step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng, avoid)
                 if step is None or self.deadline.stopped or not (ask.repeatable or _left_nothing(error)):
                     raise self._exhausted(error) from None
@@ -292,7 +292,7 @@ class Run:
         until = marks.end or marks.first_content or self._engine.clock.now()
         self.upstream_ns += until - (marks.sent or marks.received) + attempt.wait_ns
 
-    async def _enter(self, plan: Plan) -> tuple[int, int]:
+    async def _enter(self, plan: Plan, ask: Request) -> tuple[int, int]:
         """The place to begin at, and the ns waited for it, where the first choice is in trouble.
 
         A plan holds what should not be asked only where nothing else is left. Raises as `_pause` does.
@@ -300,17 +300,21 @@ class Run:
         now = self._engine.clock.now()
         best, held = 0, None
         for place, target in enumerate(plan.targets):
-            hold = target.condition.hold(now / SECOND, target.heeds_breaker)
+            hold = target.condition.hold(now / SECOND, target.heeds_breaker, ask)
             if hold is None:
                 return place, 0
             if held is None or hold.seconds < held.seconds:
                 best, held = place, hold
         assert held is not None  # noqa: S101  (a plan is never empty)
-        waits = held.reason is not Passed.BREAKER and held.seconds <= PATIENCE
-        if waits and held.seconds < self.deadline.remaining(now) / SECOND:
-            return best, await self._pause(held.seconds)
-        target = plan.targets[best]
-        self._fail(Kind.RATE_LIMIT if held.reason is Passed.COOLING else target.condition.kind)
+        condition = plan.targets[best].condition
+        longest = {Passed.COOLING: PATIENCE, Passed.LIMIT: QUEUE}.get(held.reason, 0.0)
+        if held.seconds <= min(longest, self.deadline.remaining(now) / SECOND):
+            room = condition.queue(ask, now / SECOND + held.seconds)
+            try:
+                return best, await self._pause(held.seconds)
+            finally:
+                condition.unqueue(room)  # the attempt that follows reserves for itself
+        self._fail(condition.kind if held.reason is Passed.BREAKER else Kind.RATE_LIMIT)
         if held.reason is Passed.BREAKER:
             self.exchange.outcome = Outcome.NO_TARGET
         raise unavailable(held.reason, held.seconds, [target.name for target in plan.targets])
@@ -350,12 +354,12 @@ def _first(target: Target, ask: Request, share_ns: int) -> int:
     return min(timeouts.ttft_reasoning if ask.reasons else timeouts.ttft, share_ns)
 
 
-def _avoid(targets: Sequence[Target], failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:
+def _avoid(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:
     """Places that must not be asked now: their own state is against it, or their budget of further tries is spent."""
     avoid = []
     for place, target in enumerate(targets):
         condition = target.condition
-        reason = target.barred(now) if len(targets) > 1 else ""  # the last one is never shut
+        reason = target.barred(now, ask) if len(targets) > 1 else ""  # the last one is never shut
         # How long one that was tried here wants to be left alone is for `Tries` to weigh.
         stands = reason and not (reason == Passed.COOLING and not tries.untried(place))
         if stands or not condition.affords(VERDICTS[kind].weight, place != failed, now):

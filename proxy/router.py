@@ -171,7 +171,7 @@ class Router:
             serving = [one for one in route.targets if one.serves(ask)]
             passed = [(one.name, Passed.OPERATION) for one in route.targets if one not in serving]
         now = self._clock.now() / SECOND
-        candidates = [target.candidate(now) for target in serving]
+        candidates = [target.candidate(now, ask) for target in serving]
         policy = route.policy
         if route.learner is not None:
             candidates = route.learner.fill(candidates, serving, caller.at or self._clock.wall())

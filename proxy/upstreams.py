@@ -154,16 +154,16 @@ class Target:
         )
         return whole, streamed
 
-    def barred(self, now: float) -> str:
+    def barred(self, now: float, ask: Request | None = None) -> str:
         """Why it should not be asked now (a `Passed`); empty: it may be. `now` in seconds of the monotonic clock."""
-        return self.condition.barred(now, self.heeds_breaker)
+        return self.condition.barred(now, self.heeds_breaker, ask)
 
-    def candidate(self, now: float) -> Candidate:
+    def candidate(self, now: float, ask: Request | None = None) -> Candidate:
         condition = self.condition
         if condition.quiet:
             barred, ramp = "", 1.0
         else:
-            barred, ramp = self.barred(now), condition.breaker.ramp(now) if self.heeds_breaker else 1.0
+            barred, ramp = self.barred(now, ask), condition.breaker.ramp(now) if self.heeds_breaker else 1.0
         return Candidate(
             self.name,
             self.weight,
@@ -173,7 +173,7 @@ class Target:
             condition.outstanding,
             condition.ttft(now),
             condition.breaker.share(now),
-            1.0,
+            condition.limits.share(now) if condition.limits is not None else 1.0,
             ramp,
             self.priority,
             self.lacks,

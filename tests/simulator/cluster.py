@@ -48,3 +48,14 @@ def burst(*, notices: bool, route: str, seconds: float = 60.0, tail: float = 60.
     full = capacity(4, 8)
     phases = ((20.0, 0.6 * full), (seconds, 1.5 * full), (tail, 0.6 * full))
     return run(world, Traffic(phases), route, **more)
+
+
+def two_keys(*, tells: bool, seconds: float = 840.0, seed: int = 1, **more: Any) -> Result:
+    """Two keys of one provider with 30,000 tokens a minute each, at 80 % of both: bursts of 1.5 times, and lulls.
+
+    `tells=False`: the provider says nothing of its limits, so they cannot be foreseen.
+    """
+    world = {"a": Figures(slots=200, tpm=30_000.0, tells=tells)}
+    full = 2 * 30_000 / 60 / 453  # requests a second; 453 tokens each, on average
+    phases = tuple((140.0, full * (0.1 if number % 2 else 1.5)) for number in range(round(seconds / 140)))
+    return run(world, Traffic(phases), seed=seed, keys=2, **more)

@@ -38,7 +38,7 @@ class TwoChoices:
     """The less loaded of two that are drawn."""
 
     def plan(self, ask: Ask, candidates: Sequence[Candidate], rng: Random) -> Sequence[Choice]:
-        one, other = rng.sample(range(len(candidates)), 2)
+        one, other = rng.sample(range(len(candidates)), 2) if len(candidates) > 1 else (0, 0)
         return order(one if candidates[one].in_flight <= candidates[other].in_flight else other, len(candidates))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from policies.retry import Budget
 from policies.verdict import Kind
 from proxy.bench.simulate import Fault, Figures, Result, Traffic
-from tests.simulator.cluster import burst, run, slow_one, trap
+from tests.simulator.cluster import burst, run, slow_one, trap, two_keys
 from tests.simulator.naive import Greedy, LeastLoaded, RoundRobin, TwoChoices
 
 Lines = Iterable[tuple[str, Mapping[str, str]]]
@@ -84,6 +84,17 @@ def _burst() -> Lines:
         after = result.between(100.0, 190.0).success
         yield what, {**usual(result), "success from 20 s after the burst": f"{after:.1%}"}
     Budget.affords = affords  # type: ignore[method-assign]
+
+
+@scenario("Two keys with 30,000 tokens a minute each, 80 % load in bursts of 1.5 times what the limits allow")
+def _limits() -> Lines:
+    for what, tells in (("limits unknown: cool-down and failover alone", False), ("limits foreseen", True)):
+        result = two_keys(tells=tells, seconds=3360.0, policy=TwoChoices())
+        counts = {
+            "429s from upstream per 1,000": f"{result.per_1000(Kind.RATE_LIMIT):.1f}",
+            "429s to clients per 1,000": f"{result.refused_per_1000(429):.1f}",
+        }
+        yield what, {**usual(result), **counts}
 
 
 def main() -> None:

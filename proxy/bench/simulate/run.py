@@ -240,15 +240,11 @@ async def _play(
     if policy is not None:
         route = route._replace(policy=policy, learner=learners.learner(traffic.route, policy))
     began = loop.time()
-    running: set[asyncio.Task[None]] = set()
-    for at, ask in _requests(traffic, Random(f"{seed} traffic")):  # noqa: S311
-        if (pause := began + at - loop.time()) > 0:
-            await asyncio.sleep(pause)
-        task = loop.create_task(_one(engine, router, route, ask, traffic.patience))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    while running:
-        await asyncio.gather(*running)
+    async with asyncio.TaskGroup() as group:  # a fault of the program ends the simulation, and is raised
+        for at, ask in _requests(traffic, Random(f"{seed} traffic")):  # noqa: S311
+            if (pause := began + at - loop.time()) > 0:
+                await asyncio.sleep(pause)
+            group.create_task(_one(engine, router, route, ask, traffic.patience))
     return Result(kept.rows, targets)
 
 

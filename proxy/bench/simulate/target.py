@@ -55,6 +55,8 @@ class Figures(NamedTuple):
     """Requests a minute for each credential; a bucket of this size that fills at this rate."""
     tpm: float | None = None
     """Tokens a minute, input and output."""
+    tells: bool = True
+    """Whether its answers tell what is left of the limits."""
     tail: float = 0.0
     """Share of the requests that take `tail_factor` times as long, apart from the lognormal's own tail."""
     tail_factor: float = 10.0
@@ -254,13 +256,15 @@ class _Connection:
             return self._refused(429, sent, limits, max(waits))
         for what, bucket in limits:
             bucket.take(1 if what == "requests" else tokens_in + tokens_out)
+        # Told is what was left when the request came, as providers do it.
+        headers = self._headers(limits)
         stream = b'"stream":true' in request.body
         job = self._job = Job(target, stream, tokens_out, fault)
         target.enter(job)
         await job.until("first" if stream else "ended")
         if fault is not None and fault.kind == "fail":
             return self._refused(500, sent, limits, None)
-        return _Reply(200, self._headers(limits), sent, self._now, job, _parts(stream, tokens_in, tokens_out))
+        return _Reply(200, headers, sent, self._now, job, _parts(stream, tokens_in, tokens_out))
 
     def _refused(self, status: int, sent: int, limits: list[tuple[str, Bucket]], wait: float | None) -> _Reply:
         code = "rate_limit_exceeded" if status == 429 else "server_error"
@@ -272,6 +276,8 @@ class _Connection:
 
     def _headers(self, limits: list[tuple[str, Bucket]]) -> list[tuple[bytes, bytes]]:
         now = self._target.now()
+        if not self._target.figures.tells:
+            return []
         return [header for what, bucket in limits for header in bucket.headers(what, now)]
 
     def discard(self) -> None:
