@@ -7,7 +7,7 @@ import re
 from proxy.errors import Refusal
 from proxy.providers.base import Built, Endpoint
 from proxy.providers.openai import as_it_came
-from proxy.providers.quirks import Quirks
+from proxy.providers.quirks import LEVEL, Quirks
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import Json
 from proxy.wire.request import dumped, parameters
@@ -101,7 +101,7 @@ def _effort(body: Json, quirks: Quirks) -> None:
     off, on = quirks.effort
     level = body.pop("reasoning_effort")
     for name, value in (off if level == "none" else on).items():
-        body.setdefault(name, value)
+        body.setdefault(name, level if value is LEVEL else value)
 
 
 def _plain(body: Json, quirks: Quirks, dropped: list[str]) -> Json:

@@ -34,7 +34,8 @@ class Quirks(NamedTuple):
     developer: bool = False
     """It knows the role `developer`; otherwise such messages are sent as `system`."""
     effort: tuple[dict[str, Any], dict[str, Any]] | None = None
-    """Members that stand for `reasoning_effort`: for `none`, and for any other level. None: it takes the parameter."""
+    """Members that stand for `reasoning_effort`: for `none`, and for any other level, which `LEVEL` is replaced by.
+    None: it takes the parameter."""
     reasoning_model: str = ""
     """Pattern of the models that refuse `reasoning_drop`."""
     reasoning_drop: frozenset[str] = frozenset()
@@ -45,6 +46,8 @@ class Quirks(NamedTuple):
     citations: bool = False
     """Addresses come in `citations` and `search_results`, and the text holds their numbers: `[1]`."""
 
+
+LEVEL = "level"
 
 PLAIN = Quirks()
 OPENAI = Quirks(drop=frozenset({"top_k"}), service_tiers=None, developer=True, thinking_back="", signs_calls=False)
@@ -73,7 +76,7 @@ DEEPSEEK = Quirks(
     drop=_HINTS | _BIAS | {"seed", "metadata", "parallel_tool_calls"},
     refuse=frozenset({"n", "json_schema"}),
     rename=_OLD_LIMIT,
-    effort=_SWITCH,
+    effort=(_SWITCH[0], {**_SWITCH[1], "reasoning_effort": LEVEL}),
 )
 QWEN = Quirks(
     drop=_HINTS | _BIAS | {"metadata"},

@@ -32,6 +32,7 @@ def build(name: str, model: str = "m", **more: Any) -> tuple[dict[str, Any], Bui
         ("groq", {"service_tier": "flex"}, {"service_tier": "flex"}, ()),
         ("deepseek", {"max_completion_tokens": 5}, {"max_tokens": 5}, ()),
         ("deepseek", {"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}, ()),
+        ("deepseek", {"reasoning_effort": "low"}, {"thinking": {"type": "enabled"}, "reasoning_effort": "low"}, ()),
         ("qwen", {"reasoning_effort": "high"}, {"enable_thinking": True}, ()),
         ("qwen", {"reasoning_effort": "high", "enable_thinking": False}, {"enable_thinking": False}, ()),
         ("xai", {"presence_penalty": 1, "logit_bias": {"1": 1}}, {"presence_penalty": 1}, ("logit_bias",)),
