@@ -168,6 +168,32 @@ def table(title: str, about: str, width: int, columns: Sequence[tuple[str, str, 
     )  # fmt: skip
 
 
+def timeline(title: str, about: str, width: int, query: Json, states: Sequence[tuple[int, str, str]]) -> Json:
+    """`states`: value, word, colour."""
+    options = {str(value): {"text": word, "color": colour, "index": value} for value, word, colour in states}
+    return panel(
+        "state-timeline", title, about, (width, 8), [query],
+        fieldConfig={
+            "defaults": {
+                "unit": "short",
+                "color": {"mode": "thresholds"},
+                "thresholds": {
+                    "mode": "absolute",
+                    "steps": [{"value": value or None, "color": colour} for value, _, colour in states],
+                },
+                "mappings": [{"type": "value", "options": options}],
+                "custom": {"fillOpacity": 80, "lineWidth": 0},
+            },
+            "overrides": [],
+        },
+        options={
+            "mergeValues": True, "showValue": "never", "alignValue": "left", "rowHeight": 0.8,
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "tooltip": {"mode": "single", "sort": "none"},
+        },
+    )  # fmt: skip
+
+
 def row(title: str) -> Json:
     return {
         "type": "row",
@@ -207,6 +233,20 @@ def quantiles(title: str, about: str, metric: str) -> list[Json]:
     ]
 
 
+BREAKERS = [(0, "closed", "green"), (1, "half open", "orange"), (2, "open", "red")]
+
+
+def breakers(width: int) -> Json:
+    return timeline("Circuit breakers", "Open: nobody is sent there. Half open: one probe is under way.", width,
+                    target(f"max by (target) (weighbridge_breaker_state{{{H}}})", "{{target}}"), BREAKERS)  # fmt: skip
+
+
+def cost(width: int) -> Json:
+    return lines("Cost per hour", "US dollars at the present rate, all attempts included, as far as prices are known.",
+                 "currencyUSD", target(rate("cost_usd_total", "target", H) + " * 3600", "{{target}}"), width=width,
+                 stack="normal")  # fmt: skip
+
+
 E2E = "From a request's last byte to its answer's last byte, by the target that answered."
 TTFT = "From a request's last byte to the first content of its stream, by the target that answered."
 
@@ -237,6 +277,13 @@ def overview() -> list[Json]:
                   "sum by (from_target, to_target, reason)"
                   ' (rate(weighbridge_failovers_total{from_target=~"$target"}[$__rate_interval]))',
                   "{{from_target}} → {{to_target}} ({{reason}})"), width=12, height=9),
+        breakers(8),
+        cost(8),
+        lines("Stalled streams",
+              "Share of streams with a pause of more than 500 ms and than ten median pauses of the same stream.",
+              "percentunit", target(
+                  rate("stalled_streams_total", "target", H)
+                  + " / " + rate("time_to_first_token_seconds_count", "target", H), "{{target}}")),
         lines("Tokens", "Tokens that providers reported, in disjoint classes, all attempts together.", "short",
               target(rate("tokens_total", "type", H), "{{type}}"), stack="normal"),
         lines("In flight", "Requests under way.", "short", target("sum(weighbridge_inflight_requests)", "in flight")),
@@ -256,6 +303,7 @@ def overview() -> list[Json]:
             ("E2E p95", "s", "histogram_quantile(0.95, sum by (le, target)"
              f' (increase(weighbridge_request_duration_seconds_bucket{{{H},target!="none"}}[$__range])))'),
             ("Tokens", "locale", f"sum by (target) (increase(weighbridge_tokens_total{{{H}}}[$__range]))"),
+            ("Cost", "currencyUSD", f"sum by (target) (increase(weighbridge_cost_usd_total{{{H}}}[$__range]))"),
         ], ["target"]),
     ]  # fmt: skip
 
@@ -281,12 +329,25 @@ def detail() -> list[Json]:
         heatmap("Attempts, all", "From an attempt's begin to the end of the upstream's part.",
                 "attempt_duration_seconds"),
         lines("Streams cut", "Streams that ended early after their first content, by whose doing.", "cps",
-              target(rate("stream_aborts_total", "by", H), "by the {{by}}")),
+              target(rate("stream_aborts_total", "by", H), "by the {{by}}"),
+              overrides=[fixed("by the upstream", "red"), fixed("by the client", "blue"),
+                         fixed("by the proxy", "orange")]),
         lines("Retries", "Further tries at the same target, by the outcome of the attempt that failed.", "cps",
               target(rate("retries_total", "target, reason", H), "{{target}} ({{reason}})")),
+        breakers(8),
+        lines("Breakers opened", "Times that a breaker opened, over the interval of a point.", "short",
+              target(f"sum by (target) (increase(weighbridge_breaker_opened_total{{{H}}}[$__rate_interval]))",
+                     "{{target}}")),
+        lines("Stalls", "Seconds of stalls a second, by the target.", "percentunit",
+              target(rate("stall_seconds_total", "target", H), "{{target}}")),
+        cost(8),
+        lines("Without a cost", "Attempts whose cost is not known: no price for the tokens, or no word of the tokens.",
+              "cps", target(rate("unpriced_attempts_total", "reason", H), "{{reason}}")),
         lines("Tokens by target", "Tokens that providers reported, all attempts and classes together.", "short",
-              target(rate("tokens_total", "target", H), "{{target}}"), stack="normal"),
+              target(rate("tokens_total", "target", H), "{{target}}"), stack="normal", width=16),
         row("Routes and policy"),
+        lines("Decisions", "Plans, by the policy and the target that it put first.", "cps",
+              target(rate("routing_decisions_total", "policy, target", H), "{{policy}}: {{target}}"), stack="normal"),
         lines("Requests by route", "Requests answered a second.", "reqps",
               target(rate("requests_total", "route"), "{{route}}"), stack="normal"),
         lines("Requests by outcome", "What clients got.", "reqps",
@@ -294,12 +355,12 @@ def detail() -> list[Json]:
               overrides=[fixed("ok", "green")]),
         lines("Answered by", "Requests by route and by the target that answered.", "reqps",
               target(rate("requests_total", "route, target", f'{C},target!="none"'), "{{route}}: {{target}}"),
-              stack="normal"),
-        table("Failovers over the time shown", "Changes from one target to another.", 12, [
+              stack="normal", width=12),
+        errors(12),
+        table("Failovers over the time shown", "Changes from one target to another.", 24, [
             ("Times", "locale", "sum by (from_target, to_target, reason)"
              ' (increase(weighbridge_failovers_total{from_target=~"$target"}[$__range]))'),
         ], ["from_target", "to_target", "reason"]),
-        errors(12),
         row("The proxy itself"),
         lines("Overhead", "Time that the proxy itself added to a request." + ESTIMATE, "s",
               target(quantile(0.5, "overhead_seconds", "", ""), "p50"),
@@ -315,6 +376,18 @@ def detail() -> list[Json]:
 
 ANNOTATIONS = [
     ("Start", "The proxy was started.", "changes(weighbridge_process_start_time_seconds[$__interval]) > 0", "blue"),
+    (
+        "Breaker opened",
+        "The breaker of {{target}} opened.",
+        "increase(weighbridge_breaker_opened_total[$__interval]) > 0",
+        "red",
+    ),
+    (
+        "Config",
+        "A config was loaded.",
+        "changes(weighbridge_policy_last_reload_timestamp_seconds[$__interval]) > 0",
+        "purple",
+    ),
 ]
 
 

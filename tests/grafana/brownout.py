@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from policies.verdict import Kind, Outcome
 from proxy.measure.prometheus import Metrics
-from proxy.record import Exchange
+from proxy.record import Decision, Exchange
 from tests.measure.records import MS, ROUTES, TARGETS, attempt, exchange, streamed, used
 
 STEP = 30
@@ -38,7 +39,7 @@ def write(path: Path, end: int) -> tuple[int, int]:
 
 def _scrapes(start: int, steps: int) -> Iterator[tuple[int, str]]:
     rng = Random(1)
-    metrics, lag = _metrics(start), 0.002
+    metrics, lag, opened = _metrics(start), 0.002, 0
     for step in range(steps):
         moment = start + step * STEP
         if step == int(steps * _RESTARTED):
@@ -48,9 +49,25 @@ def _scrapes(start: int, steps: int) -> Iterator[tuple[int, str]]:
         for _ in range(round(load + rng.uniform(-2, 2))):
             metrics.accept(_exchange(rng, sick))
         lag = rng.lognormvariate(math.log(0.002), 0.4)
-        metrics.watch(inflight=lambda: 5, losses=lambda: {("store", "disk"): 0}, store=None, lag=lambda: lag)  # noqa: B023
+        opened += sick and step % 10 == 0
+        metrics.watch(
+            inflight=lambda: 5,
+            losses=lambda: {("store", "disk"): 0},
+            store=None,
+            lag=lambda: lag,  # noqa: B023
+            targets=lambda: _conditions(opened, sick and step % 10 < 6),  # noqa: B023
+        )
         body, _ = metrics.render("text/plain")
         yield moment, body.decode()
+
+
+def _conditions(opened: int, is_open: bool) -> list[dict[str, Any]]:
+    """As `Upstreams.snapshot` tells of the targets; the first one's breaker opens and closes."""
+    closed = {"breaker": "closed", "opened": 0, "barred": None}
+    first = {"breaker": "open", "barred": "breaker_open"} if is_open else {}
+    return [
+        {"target": name, **closed, **({"opened": opened, **first} if name == TARGETS[0] else {})} for name in TARGETS
+    ]
 
 
 def _metrics(started: int) -> Metrics:
@@ -70,13 +87,16 @@ def _exchange(rng: Random, sick: bool) -> Exchange:
         tried.append(one)
         begun += took
         if kind is Kind.OK:
-            used(streamed(one, first_ms=begun - took * 0.8, gaps_ms=(took * 0.2, took * 0.2)))
+            pause = 800.0 if rng.random() < 0.03 else took * 0.01
+            used(streamed(one, first_ms=begun - took * 0.8, gaps_ms=(*[took * 0.01] * 10, pause)))
+            one.cost_usd, one.cost_source = 0.0004 * no, "table"
             break
         if rng.random() < 0.1:  # once more, the same
             tried.append(attempt(target, kind, no, begun_ms=begun, end_ms=begun + 5))
     made = exchange(
         *tried, route="code" if rng.random() < 0.2 and len(tried) == 1 else "chat", stream=rng.random() < 0.8
     )
+    made.decision = Decision("ordered", 1.0, TARGETS)
     made.marks.end = max(one.marks.end for one in tried) + MS
     if rng.random() < 0.01:
         made.outcome, made.kind = Outcome.CLIENT_CLOSED, Kind.DOWNSTREAM_CLOSED

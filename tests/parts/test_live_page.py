@@ -48,6 +48,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
                 name: {"dialect": "openai", "base_url": f"{one.base_url}/v1", "api_key": None}
                 for name, one in (("bad", bad), ("good", good))
             },
+            "shadow": {"good-for-chat": {"route": "chat", "candidate": {"target": "good/m"}, "rate": "100%"}},
             "prices": {"bad/m": {"input": 0.1, "output": 0.4}, "good/m": {"input": 0.5, "output": 2}},
             "routes": {"chat": {"targets": ["bad/m", "good/m"]}},
         }

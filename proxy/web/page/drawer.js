@@ -1,7 +1,7 @@
 // What became of one request, and why: the plan, each attempt on a time line, tokens, cost.
 
 import { read } from './api.js';
-import { NONE, colour, count, h, money, named, time } from './words.js';
+import { NONE, colour, count, h, money, named, share as percent, time } from './words.js';
 
 const drawer = document.getElementById('drawer');
 
@@ -119,23 +119,22 @@ function plan(found) {
   const decision = found.decision;
   if (!decision) return null;
   const tried = new Set(found.attempts.map((one) => one.target));
-  const candidates = (decision.candidates ?? []).map((one) => (typeof one === 'string' ? { target: one } : one));
-  const rows = candidates.map((one, place) => h('li', { class: 'line' },
-    h('span', {}, `${place + 1}. `, named(one.target)),
+  const { candidates = [], passed_over: passed = [], scores = [], propensities = [], why } = decision;
+  const rows = candidates.map((target, place) => h('li', { class: 'line' },
+    h('span', {}, `${place + 1}. `, named(target)),
     h('span', { class: 'quiet' }, [
-      one.score === undefined || one.score === null ? null : `score ${Number(one.score).toPrecision(3)}`,
-      one.propensity === undefined ? null : `chance ${(one.propensity * 100).toFixed(0)} %`,
-      one.why ?? null,
-      tried.has(one.target) ? 'tried' : 'not needed',
+      scores[place] === undefined || scores[place] === null ? null : `score ${+scores[place].toPrecision(3)}`,
+      propensities[place] === undefined ? null : `chance to be first ${percent(propensities[place])}`,
+      tried.has(target) ? 'tried' : 'not needed',
     ].filter(Boolean).join(' · '))));
-  const passed = (decision.passed_over ?? []).map((one) => h('li', { class: 'line' },
+  const others = passed.map((one) => h('li', { class: 'line' },
     named(one.target), h('span', { class: 'warn' }, `passed over: ${words(one.reason)}`)));
-  const chance = found.propensity === null || found.propensity === undefined || found.propensity === 1
-    ? '' : ` The first choice had a chance of ${(found.propensity * 100).toFixed(0)} %.`;
+  const told = [`Route ${found.route ?? 'none: asked for directly'}`, `policy ${found.policy ?? NONE}`, why || null,
+    found.propensity === null || found.propensity === 1 || propensities.length ? null : `the first choice had a chance of ${percent(found.propensity)}`];
   return h('section', { 'aria-labelledby': 'plan-heading' },
     h('h3', { id: 'plan-heading' }, 'Plan'),
-    h('p', { class: 'note' }, `Route ${found.route ?? 'none: asked for directly'}, policy ${found.policy ?? NONE}.${chance}`),
-    h('ol', {}, rows, passed));
+    h('p', { class: 'note' }, `${told.filter(Boolean).join(', ')}.`),
+    h('ol', {}, rows, others));
 }
 
 function whole(found) {

@@ -95,11 +95,15 @@ function drawFigures(stats) {
 
 // -- tables
 
-const BREAKER = { closed: ['good', 'closed'], open: ['bad', 'open'], half_open: ['warn', 'half-open'] };
+const BREAKER = { closed: ['good', 'closed'], open: ['bad', 'open'], half_open: ['warn', 'half open'] };
 
 function breaker(row) {
-  const [kind, text] = BREAKER[row.breaker] ?? ['quiet', row.breaker ?? NONE];
-  return h('span', { class: `state ${kind}` }, text, row.breaker_reason ? h('small', {}, row.breaker_reason) : null);
+  if (!row.breaker) return h('span', { class: 'quiet' }, NONE);
+  const [kind, text] = BREAKER[row.breaker] ?? ['quiet', row.breaker];
+  const barred = row.barred && row.barred !== 'breaker_open' ? row.barred.replaceAll('_', ' ') : null;
+  const left = row.seconds ? `${Math.ceil(row.seconds)} s` : null;
+  return h('span', { class: `state ${barred && kind === 'good' ? 'warn' : kind}`, title: row.last_error ? `last error: ${row.last_error.replaceAll('_', ' ')}` : null },
+    h('span', { class: 'dot', 'aria-hidden': 'true' }), barred ?? text, left ? h('small', {}, left) : null);
 }
 
 function drawTargets(stats) {
@@ -129,18 +133,28 @@ function drawTargets(stats) {
     h('tbody', {}, rows));
 }
 
-function drawVerdicts(verdicts) {
-  $('shadow').hidden = !verdicts?.length;
-  if (!verdicts?.length) return;
-  const kinds = { promote: 'good', reject: 'bad' };
+const VERDICTS = { promote: 'good', reject: 'bad', inconclusive: 'warn', budget_exhausted: 'warn' };
+const STANDINGS = { shown: ['good', 'shown'], harmed: ['bad', 'harmed'], open: ['quiet', 'open'] };
+
+function drawVerdicts(experiments) {
+  $('shadow').hidden = !experiments.length;
+  const heads = ['Experiment', 'Route', 'Candidate', 'Verdict', 'Metrics: candidate against primary, 95 % sequence'];
+  const number = (metric, value) => (value === null ? NONE : metric.is_ratio ? `× ${value.toFixed(2)}` : `${value > 0 ? '+' : ''}${value.toFixed(3)}`);
+  const metric = (one) => {
+    const [kind, text] = STANDINGS[one.standing] ?? ['quiet', one.standing];
+    const range = one.n ? ` ${number(one, one.estimate)} (${number(one, one.low)} to ${number(one, one.high)})` : '';
+    return h('span', { class: 'metric', title: `${one.role}, n = ${one.n}: ${one.rule}` }, one.name, h('small', {}, range), ' ', h('span', { class: kind }, text));
+  };
   $('verdicts').replaceChildren(
-    h('thead', {}, h('tr', {}, ['Experiment', 'Route', 'Candidate', 'Verdict', 'Why'].map((name) => h('th', { scope: 'col', class: 'left' }, name)),
-      h('th', { scope: 'col' }, 'Units'))),
-    h('tbody', {}, verdicts.map((one) => h('tr', {},
-      h('th', { scope: 'row' }, one.name), h('td', { class: 'left' }, one.route ?? NONE),
-      h('td', { class: 'left' }, one.candidate ? named(one.candidate) : NONE),
-      h('td', { class: `left ${kinds[one.verdict] ?? 'quiet'}` }, one.verdict ?? 'report only'),
-      h('td', { class: 'left' }, one.reason ?? ''), h('td', {}, count(one.n))))));
+    h('thead', {}, h('tr', {}, heads.map((name) => h('th', { scope: 'col', class: 'left' }, name)), ['Units', 'Spent'].map((name) => h('th', { scope: 'col' }, name)))),
+    h('tbody', {}, experiments.map((one) => h('tr', {},
+      h('th', { scope: 'row' }, one.name),
+      h('td', { class: 'left' }, one.routes.join(', ')),
+      h('td', { class: 'left' }, named(one.candidate)),
+      h('td', { class: `left ${VERDICTS[one.state] ?? 'quiet'}`, title: one.why || null },
+        one.primary === null && one.state === 'running' ? 'report only' : one.state.replaceAll('_', ' '), one.label ? h('small', {}, ` ${one.label}`) : null),
+      h('td', { class: 'left metrics' }, one.metrics.map(metric)),
+      h('td', {}, `${count(one.units)} of ${short(one.max_units)}`), h('td', {}, money(one.spent_usd))))));
 }
 
 // -- exchanges
@@ -208,7 +222,6 @@ async function refresh() {
   drawFigures(stats);
   if (!$('charts').hidden) drawCharts(stats);
   drawTargets(stats);
-  drawVerdicts(stats.shadow);
   if (stats.draining) tell('draining', 'draining');
   else tell('live', state.paused ? `paused at ${clock(stats.now)}` : 'live');
 }
@@ -239,6 +252,7 @@ async function turn() {
     await refresh();
     if (performance.now() >= exchangesDue) {
       await refreshExchanges();
+      drawVerdicts((await read('api/shadow')).experiments);
       exchangesDue = performance.now() + EXCHANGES_MS - STATS_MS / 2;
     }
   } catch (error) {

@@ -114,6 +114,14 @@ const checks = {
     assert.match(await page.locator('.chart h3 span').first().innerText(), /^\d\d:\d\d:\d\d$/);
     assert.match(await page.locator('.chart h3 span').nth(4).innerText(), /^\d\d:\d\d:\d\d$/, 'the others follow');
   },
+  async 'breakers and shadow experiments are shown'() {
+    const page = await visit(open);
+    await page.locator('#verdicts tbody tr').first().waitFor();
+    const experiment = await page.locator('#verdicts tbody tr').innerText();
+    assert.match(experiment, /good-for-chat\s+chat\s+good\/m\s+report only/);
+    const states = await page.locator('#targets tbody td:nth-child(2)').allInnerTexts();
+    assert.ok(states.slice(0, 2).every((text) => /closed|open|half open/.test(text)), states.join());
+  },
   async 'the drawer explains a failover'() {
     const page = await visit(open);
     await page.getByRole('button', { name: 'Failed over' }).click();
