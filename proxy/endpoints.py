@@ -23,12 +23,13 @@ from proxy.explain import explained
 from proxy.failure import shutting_down
 from proxy.forms.anthropic_errors import ANTHROPIC
 from proxy.forms.completions import CompletionsRequest
+from proxy.forms.count_tokens import CountTokensRequest
 from proxy.forms.media import SpeechRequest, TranscriptionsRequest
 from proxy.forms.messages import MessagesRequest
 from proxy.forms.plain import EmbeddingsRequest, ImagesRequest, ModerationsRequest, RerankRequest
 from proxy.forms.responses import ResponsesRequest
 from proxy.prices.tariff import plain_usd
-from proxy.router import Caller, Plan, Router
+from proxy.router import UNSERVED, Caller, Plan, Router
 from proxy.wire.chat import ChatRequest
 from proxy.wire.controls import taken as controls_of
 from proxy.wire.render import BYTES, OPENAI, Form
@@ -71,6 +72,7 @@ class Door(NamedTuple):
 DOORS: dict[str, Door] = {
     "/v1/chat/completions": Door(ChatRequest.parse, OPENAI),
     "/v1/messages": Door(MessagesRequest.parse, ANTHROPIC),
+    "/v1/messages/count_tokens": Door(CountTokensRequest.parse, ANTHROPIC),
     "/v1/responses": Door(ResponsesRequest.parse, OPENAI),
     "/v1/completions": Door(CompletionsRequest.parse, OPENAI),
     "/v1/embeddings": Door(EmbeddingsRequest.parse, OPENAI),
@@ -130,7 +132,14 @@ class Doors:
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
             caller = _caller(ask, key, front.gate, client.headers, run.exchange.at)
-            plan = front.router.planned(ask, caller)
+            try:
+                plan = front.router.planned(ask, caller)
+            except Refusal as refusal:
+                told = ask.stand_in() if refusal.code == UNSERVED else None
+                if told is None:
+                    raise
+                await self._stand_in(run, told, door.form, client)
+                return
             if plan.dry:
                 await self._dry_run(run, ask, plan, client)
                 return
@@ -195,6 +204,14 @@ class Doors:
             {"object": "weighbridge.plan", "model": ask.model, "route": plan.route.name, **explained(plan.decision)}
         )
         client.begin(200, [_JSON, (b"x-request-id", run.exchange.id.encode())], len(body))
+        await client.write(body, True)
+
+    async def _stand_in(self, run: Run, body: bytes, form: Form, client: Downstream) -> None:
+        """No target can be asked, and the proxy answers as well as it can; it says so."""
+        run.exchange.status = 200
+        run.exchange.answer_bytes = len(body)
+        run.deadline.close()
+        client.begin(200, [_JSON, (b"x-weighbridge-estimate", b"true"), *_told(run, form)], len(body))
         await client.write(body, True)
 
     async def _refuse(self, run: Run, refusal: Refusal, form: Form, client: Downstream) -> None:

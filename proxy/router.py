@@ -22,6 +22,8 @@ from proxy.wire.controls import Controls
 from proxy.wire.request import Headers, Request
 
 DEFAULT_ROUTE = "*"
+UNSERVED = "unsupported_operation"
+"""Code of the refusal where no target has the operation at all."""
 
 
 class Route(NamedTuple):
@@ -315,7 +317,7 @@ def _none_left(ask: Request, passed: Sequence[tuple[str, str]]) -> Refusal:
     if reasons == {Passed.OPERATION}:
         names = ", ".join([name for name, _ in passed[:5]])
         message = f"No target of this model can do `{ask.operation}` ({names}). Ask for a model that can."
-        return Refusal(400, message, param="model", code="unsupported_operation")
+        return Refusal(400, message, param="model", code=UNSERVED)
     if reasons == {Passed.WINDOW}:
         message = f"The prompt is longer than any target of this model takes ({listed}). Shorten it."
         return Refusal(400, message, param="messages", code="context_length_exceeded")

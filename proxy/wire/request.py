@@ -112,6 +112,10 @@ class Request:
         """The same request as a chat completion. Raises `Refusal` (400) naming what chat cannot say."""
         raise Refusal(400, f"`{self.operation}` cannot be asked of this target.", code="unsupported_operation")
 
+    def stand_in(self) -> bytes | None:
+        """An answer of the proxy's own, for when no target can be asked; None where there is none."""
+        return None
+
     def writer(self, native: bool, id: str) -> Writer | None:
         """Who writes the answer; None where the upstream's bytes are the answer. `id`: unique to the exchange."""
         return None

@@ -29,7 +29,11 @@ EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with everyone(tmp_path_factory.mktemp("messages")) as made:
+    routes = {
+        "native-first": {"targets": ["anthropic/claude-sonnet-4-5", "openai/gpt-5-mini"]},
+        "native-second": {"targets": ["gemini/gemini-3.5-flash", "anthropic/claude-sonnet-4-5"]},
+    }
+    with everyone(tmp_path_factory.mktemp("messages"), routes=routes) as made:
         yield made
 
 
@@ -134,6 +138,55 @@ def test_an_agents_loop_of_three_turns(client: anthropic.Anthropic, model: str) 
             assert answer.content[0].type == "thinking"
             assert answer.content[0].signature
     assert called >= 3
+
+
+def test_tokens_are_counted_natively_or_estimated(world: World, client: anthropic.Anthropic) -> None:
+    image: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0="}}
+    messages: Any = [{"role": "user", "content": [image, {"type": "text", "text": "What is this? " * 40}]}]
+    for model in ("anthropic", "openai"):
+        told = client.messages.with_raw_response.count_tokens(
+            model=model, messages=messages, system="Be brief.", tools=TOOLS
+        )
+        assert (told.headers.get("x-weighbridge-estimate") == "true") is (model == "openai")
+        assert told.parse().input_tokens > 100
+    assert world.upstreams["anthropic"].requests[-1].path == "/v1/messages/count_tokens"
+    with pytest.raises(anthropic.BadRequestError):
+        client.messages.count_tokens(model="openai", messages=[])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("fault", ["http_529", "empty_200", "error_in_200", "role_then_error"])
+@pytest.mark.parametrize("model", ["native-first", "native-second"])
+def test_before_content_another_target_answers(
+    world: World, client: anthropic.Anthropic, model: str, fault: str, stream: bool
+) -> None:
+    first = "anthropic" if model == "native-first" else "gemini"
+    world.upstreams[first].faults = (fault,)
+    try:
+        if stream:
+            with client.messages.stream(model=model, max_tokens=500, messages=HELLO) as streamed:
+                answer: Any = streamed.get_final_message()
+        else:
+            answer = client.messages.create(model=model, max_tokens=500, messages=HELLO)
+    finally:
+        world.upstreams[first].faults = ()
+    assert answer.stop_reason == "end_turn"
+    assert answer.content[0].type == "text"
+
+
+def test_a_conversation_may_change_providers(world: World, client: anthropic.Anthropic) -> None:
+    """Signatures of one provider are never handed to another that would take them for its own."""
+    messages: list[Any] = list(HELLO)
+    options: dict[str, Any] = {"max_tokens": 4000, "tools": TOOLS}
+    for model in ("gemini", "anthropic", "bedrock", "gemini", "openai", "anthropic"):
+        if model in THINKS and model != "anthropic":
+            options["thinking"] = {"type": "enabled", "budget_tokens": 1024}
+        answer = client.messages.create(model=model, messages=messages, **options)
+        options.pop("thinking", None)
+        messages.append({"role": "assistant", "content": [block.to_dict() for block in answer.content]})
+        calls = [block for block in answer.content if block.type == "tool_use"]
+        results: list[Any] = [{"type": "tool_result", "tool_use_id": call.id, "content": "12 t"} for call in calls]
+        messages.append({"role": "user", "content": results or "And now?"})
 
 
 def test_what_an_upstream_refuses_is_told_in_anthropics_form(client: anthropic.Anthropic, world: World) -> None:
