@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from sys import byteorder
 from typing import Any
@@ -86,9 +87,11 @@ class Cell:
         self.ttft: sketch.Counts = {}
         self.e2e: sketch.Counts = {}
 
-    def add(self, numbers: tuple[Any, ...], outcome: str) -> None:
-        self.sums = [so_far + more for so_far, more in zip(self.sums, numbers, strict=True)]
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+    def add(self, numbers: list[tuple[Any, ...]], outcomes: list[str]) -> None:
+        """Records of this place, a row of numbers and an outcome each."""
+        self.sums = [so_far + sum(column) for so_far, column in zip(self.sums, zip(*numbers, strict=True), strict=True)]
+        for outcome, count in Counter(outcomes).items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
 
 
 def packed(counts: sketch.Counts) -> bytes:
@@ -116,21 +119,22 @@ def roll_up(connection: sqlite3.Connection, most: int) -> int:
         return 0
     last = found[-1][0]
     cells: dict[Place, Cell] = {}
-    for _, at, origin, route, key, target, outcome, ttft, e2e, *numbers in found:
-        for span, length in SPANS.items():
-            cell = _cell(cells, (span, at[:length], origin, route, key, target), len(_EXCHANGE_SUMS))
-            cell.add(tuple(numbers), outcome)
-            if ttft is not None:
-                sketch.add(cell.ttft, ttft)
-            if e2e is not None and outcome == "ok":
-                sketch.add(cell.e2e, e2e)
+    for span, length in SPANS.items():
+        for place, records in _placed(span, length, [row[1:] for row in found]).items():
+            cell = cells[place] = Cell(len(_EXCHANGE_SUMS))
+            cell.add([row[8:] for row in records], [row[5] for row in records])
+            for _, _, _, _, _, outcome, ttft, e2e, *_ in records:
+                if ttft is not None:
+                    sketch.add(cell.ttft, ttft)
+                if e2e is not None and outcome == "ok":
+                    sketch.add(cell.e2e, e2e)
     _save(connection, "rollups", cells, _EXCHANGE_SUMS, _HISTOGRAMS)
     tries: dict[Place, Cell] = {}
-    for at, origin, route, key, target, outcome, *numbers in connection.execute(_ATTEMPTS, (done, last)):
-        for span, length in SPANS.items():
-            _cell(tries, (span, at[:length], origin, route, key, target), len(_ATTEMPT_SUMS)).add(
-                tuple(numbers), outcome
-            )
+    tried = connection.execute(_ATTEMPTS, (done, last)).fetchall()
+    for span, length in SPANS.items():
+        for place, records in _placed(span, length, tried).items():
+            tries[place] = Cell(len(_ATTEMPT_SUMS))
+            tries[place].add([row[6:] for row in records], [row[5] for row in records])
     _save(connection, "attempt_rollups", tries, _ATTEMPT_SUMS, ())
     connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (WATERMARK, last))
     return len(found)
@@ -142,11 +146,12 @@ def watermark(connection: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _cell(cells: dict[Place, Cell], place: Place, width: int) -> Cell:
-    cell = cells.get(place)
-    if cell is None:
-        cell = cells[place] = Cell(width)
-    return cell
+def _placed(span: str, length: int, records: list[tuple[Any, ...]]) -> dict[Place, list[tuple[Any, ...]]]:
+    """By place. A record begins with its moment, origin, route, key and target."""
+    placed: dict[Place, list[tuple[Any, ...]]] = {}
+    for record in records:
+        placed.setdefault((span, record[0][:length], *record[1:5]), []).append(record)
+    return placed
 
 
 def _save(
