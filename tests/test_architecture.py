@@ -19,6 +19,8 @@ PURE = sorted(
         *(ROOT / "proxy/forms").rglob("*.py"),
         *(ROOT / "proxy/pictures").rglob("*.py"),
         ROOT / "proxy/measure/timing.py",
+        ROOT / "proxy/measure/stats.py",
+        ROOT / "proxy/measure/report.py",
         *(ROOT / f"proxy/scoring/{name}.py" for name in ("text", "form")),
     ]
 )

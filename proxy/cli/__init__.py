@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "see it work: simulated providers, a brown-out, a load, a summary; needs no key",
     "bench": "ask the same of several models, and decide which to use for what",
     "shadow": "experiments on mirrored traffic: list, report, pause, stop, promote",
+    "report": "latency, errors, failovers, tokens and cost from the store",
     "store": "what is in the store; upkeep; export",
     "upstream": "run a simulated provider with faults, for drills and tests",
 }
