@@ -193,14 +193,19 @@ def memory(field: Field) -> Result:
 
 
 def _growth(samples: list[Row]) -> Row:
-    """From the first sample (taken after one step of warming up) to the last."""
-    grown, half = slope([sample["requests"] for sample in samples], [sample["mb"] for sample in samples])
+    """From the first sample (taken after one step of warming up) to the last, and over the second half alone."""
+    requests, mb = [sample["requests"] for sample in samples], [sample["mb"] for sample in samples]
+    grown, half = slope(requests, mb)
+    later = len(samples) // 2
+    late, late_half = slope(requests[later:], mb[later:])
     return {
         "requests": samples[-1]["requests"] - samples[0]["requests"],
         "first_mb": samples[0]["mb"],
         "last_mb": samples[-1]["mb"],
         "kb_per_1000": grown * 1e6,
         "half": half * 1e6,
+        "late_kb_per_1000": late * 1e6,
+        "late_half": late_half * 1e6,
         "bad": sum(sample["bad"] for sample in samples),
     }
 

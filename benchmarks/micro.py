@@ -94,31 +94,31 @@ def answer_parse() -> Part:
     return decode
 
 
-def stream_paced() -> Part:
-    """22 events, each in a read of its own."""
-    from proxy.providers.openai import StreamDecoder
+def _decoding(pieces: list[bytes]) -> Part:
+    """A stream that is passed on byte for byte, read piece by piece."""
+    from proxy.providers.base import Endpoint, Minted
+    from proxy.providers.passing import PassingStream
+    from proxy.wire.chat import ChatRequest
+
+    ask, to, minted = ChatRequest.parse(chat_body("mock", True)), Endpoint("mock", "http://x", "mock"), Minted("x", 0)
 
     def decode() -> object:
-        decoder = StreamDecoder(1)
-        for event in _EVENTS:
-            decoder.feed(event)
+        decoder = PassingStream(ask, to, minted)
+        for piece in pieces:
+            decoder.feed(piece)
         return decoder.close()
 
     return decode
+
+
+def stream_paced() -> Part:
+    """22 events, each in a read of its own."""
+    return _decoding(_EVENTS)
 
 
 def stream_burst() -> Part:
     """22 events in one read."""
-    from proxy.providers.openai import StreamDecoder
-
-    whole = b"".join(_EVENTS)
-
-    def decode() -> object:
-        decoder = StreamDecoder(1)
-        decoder.feed(whole)
-        return decoder.close()
-
-    return decode
+    return _decoding([b"".join(_EVENTS)])
 
 
 def stream_render() -> Part:

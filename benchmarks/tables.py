@@ -208,18 +208,30 @@ def memory(entry: Entry) -> str:
     lines = []
     for name, rows in _with_rows(section):
         row = rows[0]
-        low, high = row["kb_per_1000"] - row["half"], row["kb_per_1000"] + row["half"]
+        slopes = [(row["kb_per_1000"], row["half"])]
+        if "late_half" in row:
+            slopes.append((row["late_kb_per_1000"], row["late_half"]))
+        told = [f"{grown:.2f} ({grown - half:.2f} to {grown + half:.2f})" for grown, half in slopes]
         lines.append(
             [
                 name,
                 f"{row['requests']:,}",
                 f"{row['first_mb']:.1f}",
                 f"{row['last_mb']:.1f}",
-                f"{row['kb_per_1000']:.2f} ({low:.2f} to {high:.2f})",
+                told[0],
+                told[-1] if len(told) > 1 else "-",
                 f"{row['bad']:,}",
             ]
         )
-    head = ["target", "requests", "MB first", "MB last", "slope, kB per 1,000 requests (95 %)", "bad"]
+    head = [
+        "target",
+        "requests",
+        "MB first",
+        "MB last",
+        "slope, kB per 1,000 requests (95 %)",
+        "of the second half",
+        "bad",
+    ]
     text = "**Resident memory over many requests**\n\n" + markdown(head, lines) + _without(section)
     return text + _records(entry["result"])
 

@@ -1,10 +1,11 @@
 """One exchange from the bytes of its request to the bytes of its answer, with everything but the kernel.
 
-    python benchmarks/whole.py [chat|burst|paced] [--exchanges N] [--connections N]
+    python benchmarks/whole.py [chat|burst|paced] [--exchanges N] [--connections N] [--steps]
 
 The server's and the client's protocol objects are real, and so are the event loop, the engine, the record and its
 writer's thread; only the sockets are not. So what it shows is our own Python, without the system calls that a load
-over sockets adds; `valgrind --tool=callgrind` on it counts instructions, which no neighbour on the machine changes.
+over sockets adds. `--steps` counts the interpreter's steps (bytecode instructions) on the event loop by function: the
+same in every run, whatever else the machine does. A step is some 10 to 30 ns; what C code does in it is not seen.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # this checkout, installed or not
 
 from load import chat_body, http_request
 from mock_upstream import COMPLETION, plain, stream_parts
+from tables import markdown
 from uvicorn.server import ServerState
 
 _KEY = "sk-bench-0123456789abcdef"
@@ -98,7 +102,46 @@ class Client:
             raise SystemExit(f"not answered: {data[:300]!r}")
 
 
-async def run(form: str, exchanges: int, rounds: int, connections: int, folder: str) -> list[float]:
+class Steps:
+    """Counts bytecode instructions by function, once `begin` was called."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[CodeType] = Counter()
+        self.calls: Counter[CodeType] = Counter()
+
+    def begin(self) -> None:
+        sys.settrace(self._called)
+
+    def end(self) -> None:
+        sys.settrace(None)
+
+    def _called(self, frame: FrameType, event: str, arg: Any) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self.calls[frame.f_code] += 1
+        return self._stepped
+
+    def _stepped(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "opcode":
+            self.counts[frame.f_code] += 1
+        return self._stepped
+
+    def table(self, exchanges: int) -> str:
+        ours = [(count, code) for code, count in self.counts.most_common() if code.co_filename != __file__]
+        lines = [
+            [f"{'/'.join(code.co_filename.split('/')[-2:])} {code.co_qualname}", f"{count / exchanges:.1f}",
+             f"{self.calls[code] / exchanges:.2f}"]
+            for count, code in ours
+        ]  # fmt: skip
+        total = [
+            "all", f"{sum(count for count, _ in ours) / exchanges:.0f}",
+            f"{sum(self.calls[code] for _, code in ours) / exchanges:.0f}",
+        ]  # fmt: skip
+        return markdown(["function", "steps an exchange", "calls"], [total, *lines])
+
+
+async def run(
+    form: str, exchanges: int, rounds: int, connections: int, folder: str, steps: Steps | None = None
+) -> list[float]:
     """CPU microseconds an exchange, of each round; the writer's thread included."""
     from proxy import config as settings
     from proxy.app import App
@@ -124,12 +167,16 @@ async def run(form: str, exchanges: int, rounds: int, connections: int, folder: 
     clients = [Client(loop, Connection(served, state, {}, direct=app.direct), request, end) for _ in range(connections)]
     calm_collector()
     seen = []
-    for _ in range(rounds):
+    for number in range(rounds):
+        if steps is not None and number:
+            steps.begin()
         Client.left, Client.done = exchanges, loop.create_future()
         began = time.process_time_ns()
         for client in clients:
             client.ask()
         await Client.done
+        if steps is not None:
+            steps.end()
         assert app.store is not None
         app.store.flush()
         seen.append((time.process_time_ns() - began) / exchanges / 1e3)
@@ -145,11 +192,17 @@ def main() -> None:
     parser.add_argument("--exchanges", type=int, default=2000, help="of one round")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--steps", action="store_true", help="count steps by function; no times are taken")
     args = parser.parse_args()
+    steps = Steps() if args.steps else None
+    rounds, exchanges = (2, 200) if steps is not None else (args.rounds, args.exchanges)
     folders = tempfile.TemporaryDirectory(prefix="weighbridge-whole-")
     runner = asyncio.Runner(loop_factory=loop_factory())
     with folders as folder, runner:
-        seen = runner.run(run(args.form, args.exchanges, args.rounds, args.connections, folder))
+        seen = runner.run(run(args.form, exchanges, rounds, args.connections, folder, steps))
+    if steps is not None:
+        print(steps.table(exchanges))
+        return
     print(f"{args.form}: median {statistics.median(seen):.1f} us, lowest {min(seen):.1f} us an exchange")
 
 
