@@ -16,6 +16,7 @@ from proxy.config.known import is_loopback
 from proxy.config.policy import policy_of
 from proxy.endpoints import Front
 from proxy.learned import Learners
+from proxy.media import Media
 from proxy.prices.book import Book, Price
 from proxy.prices.tariff import Tariff
 from proxy.providers.anthropic import Anthropic
@@ -30,6 +31,7 @@ from proxy.providers.mistral import Mistral
 from proxy.providers.quirks import PLAIN
 from proxy.router import Route, Router
 from proxy.transport.base import Transport
+from proxy.transport.fetch import Fetcher
 from proxy.upstreams import Target, Timeouts, Upstreams
 
 DIALECTS: dict[str, Provider] = {
@@ -54,6 +56,7 @@ class Parts(NamedTuple):
     book: Book
     upstreams: Upstreams
     learners: Learners
+    media: Media | None = None
 
 
 def front(
@@ -66,8 +69,20 @@ def front(
 ) -> Front:
     """Everything that a reload replaces. Kept over it, if given: the prices, how the targets are, what was learned."""
     kept = upstreams or Upstreams(RealClock(), rng)
-    parts = Parts(config, transport_for, book or prices(config), kept, learners or Learners())
+    parts = Parts(config, transport_for, book or prices(config), kept, learners or Learners(), _media(config))
     return Front(_gate(config), _router(parts, rng), config.server.body_limit)
+
+
+def _media(config: settings.Config) -> Media | None:
+    """None where links are never fetched."""
+    which = config.server.fetch_links
+    if which == "never":
+        return None
+    return Media(Fetcher(schemes=frozenset({"https"} if which == "https" else {"http", "https"})))
+
+
+_TAKES_NO_LINKS = {"bedrock", "gemini"}
+"""Dialects that want the data itself."""
 
 
 def prices(config: settings.Config, before: Book | None = None) -> Book:
@@ -197,6 +212,7 @@ def targets_of(parts: Parts, target: settings.Target, unsupported: str, breaker:
             weight=target.weight,
             context_window=target.context_window,
             unsupported=unsupported,
+            media=parts.media if provider.dialect in _TAKES_NO_LINKS else None,
             priority=target.priority,
             lacks=frozenset(target.lacks),
             price=price_of(parts.book, config, target),

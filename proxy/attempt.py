@@ -22,6 +22,7 @@ from proxy.record import Attempt, Gaps
 from proxy.transport.base import Connection, Headers, Reply, UpstreamRequest
 from proxy.transport.request import authority
 from proxy.upstreams import Target
+from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Usage, answers
 from proxy.wire.render import error_object
 from proxy.wire.request import Request, Writer
@@ -192,6 +193,10 @@ class Try:
         if native is None:
             ask = chat = ask.as_chat()
             lost = chat.dropped
+        now = attempt.marks.received
+        if target.media is not None and isinstance(ask, ChatRequest) and target.media.may_hold_links(ask):
+            ask = await target.media.inlined(ask)
+            now = self._clock.now()
         self._decoder = speaker.decoder(ask, target.endpoint, self._minted)
         built = speaker.build(ask, target.endpoint)
         dropped = (*lost, *built.dropped) if lost else built.dropped
@@ -200,7 +205,6 @@ class Try:
         attempt.request_bytes = len(built.body)
         attempt.dropped = dropped
         attempt.sent = built.sent
-        now = attempt.marks.received
         connection = target.transport.idle(target.origin)
         if connection is None:
             deadline.limit("connect", now + target.timeouts.connect)

@@ -19,6 +19,7 @@ from policies.base import Candidate
 from policies.breaker import Breaker
 from proxy.clock import SECOND, Clock
 from proxy.condition import Condition, Credential
+from proxy.media import Media
 from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
@@ -56,6 +57,7 @@ class Target:
         "endpoint",
         "heeds_breaker",
         "lacks",
+        "media",
         "name",
         "names",
         "origin",
@@ -86,6 +88,7 @@ class Target:
         price: Price | None = None,
         condition: Condition | None = None,
         heeds_breaker: bool = True,
+        media: Media | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -106,6 +109,8 @@ class Target:
         self.condition = condition or Condition(name, Credential(), Random())  # noqa: S311  (jitter)
         """How it is; shared with every other route's target of the same model and credential."""
         self.heeds_breaker = heeds_breaker
+        self.media = media
+        """Fetches linked files, for a target that takes none by link; None where links are passed on."""
         self.sign: Sign | None = provider.signer(endpoint, credential) if isinstance(provider, Signs) else None
         """For requests that must be signed one by one."""
         parts = urlsplit(endpoint.base_url)

@@ -59,6 +59,9 @@ class Server(Section):
     metrics: Literal["open", "token"] = Field(default="open", description="Whether /metrics needs the admin token.")
     drain: Duration = Field(default=30.0, description="How long running requests may take to finish at shutdown.")
     body_limit: Size = Field(default=32 * 2**20, description="Largest request body.")
+    fetch_links: Literal["never", "https", "any"] = Field(
+        default="never", description="Whether linked files are fetched for targets that take none by link."
+    )
 
 
 class Provider(Section):
