@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import functools
 import statistics
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from tables import markdown
 
 Part = Callable[[], object]
 _EVENTS = stream_events(20)
+_ROUTES = '"one": {"targets": ["mock/a"]}, "three": {"targets": ["mock/a", "mock/b", "mock/c"]}'
 _BATCHES = 15
 _BATCH_S = 0.02
 
@@ -48,13 +50,13 @@ def request_for_upstream() -> Part:
     return lambda: ask.for_upstream("another", ask_usage=True)
 
 
-def _front() -> Any:
+def _front(routes: str = _ROUTES) -> Any:
     from proxy import config
     from proxy.assemble import front
 
     text = (
         '{"providers": {"mock": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1", "api_key": null}},'
-        ' "routes": {"one": {"targets": ["mock/a"]}, "three": {"targets": ["mock/a", "mock/b", "mock/c"]}},'
+        f' "routes": {{{routes}}},'
         ' "keys": [{"name": "bench", "key": "env:BENCH_KEY"}]}'
     )
     loaded = config.parse(text, source="micro", format="json", env={"BENCH_KEY": "sk-bench-0123456789abcdef"})
@@ -81,6 +83,48 @@ def plan_one() -> Part:
 
 def plan_three() -> Part:
     return _plan("three")
+
+
+def _policy(policy: str) -> Part:
+    """The whole decision of a route of three whose policy has something to go by."""
+    from proxy.router import Caller
+    from proxy.wire.chat import ChatRequest
+
+    routes = f'"three": {{"targets": ["mock/a", "mock/b", "mock/c"], "policy": {policy}}}'
+    front = _front(routes)
+    router, caller = front.router, Caller(at=1_790_000_000.0)
+    route = router.find("three", True)
+    if route.learner is not None:
+        for target in route.targets:
+            for at in range(200):
+                route.learner.accept(_answered(target.name, at))
+    ask = ChatRequest.parse(chat_body("three", False))
+    return lambda: router.plan(route, ask, caller)
+
+
+def _answered(target: str, at: int) -> Any:
+    exchange = _exchange()
+    exchange.at = 1_790_000_000.0 - at
+    exchange.route, exchange.decision = "three", exchange.decision._replace(candidates=(target,), unit=f"{target} {at}")
+    attempt = exchange.attempts[0]
+    attempt.target = target
+    attempt.marks.first_content = attempt.marks.sent + 300_000_000 + at * 1_000_000
+    return exchange
+
+
+def policies() -> dict[str, tuple[Callable[[], Part], int]]:
+    rules = '[{"when": {"tokens": ">8000", "header": {"x-tier": "gold"}}}, {"when": {"tools": true}}]'
+    settings = {
+        "weighted": '"weighted"',
+        "fastest": '"fastest"',
+        "fastest, quantile": '{"kind": "fastest", "quantile": 0.9}',
+        "cheapest": '{"kind": "cheapest", "slo": "2s"}',
+        "sticky": '"sticky"',
+        "conditional, no rule holds": f'{{"kind": "conditional", "rules": {rules}}}',
+        "canary": '{"kind": "canary", "candidate": "mock/c"}',
+        "bandit": '"bandit"',
+    }
+    return {f"plan: {name}": (functools.partial(_policy, text), 1) for name, text in settings.items()}
 
 
 def answer_parse() -> Part:
@@ -211,6 +255,7 @@ PARTS: dict[str, tuple[Callable[[], Part], int]] = {
     "request: rewrite for upstream": (request_for_upstream, 1),
     "plan: one target": (plan_one, 1),
     "plan: three targets": (plan_three, 1),
+    **policies(),
     "answer: parse and check": (answer_parse, 1),
     "stream event, read one by one": (stream_paced, len(_EVENTS)),
     "stream event, read at once": (stream_burst, len(_EVENTS)),

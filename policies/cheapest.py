@@ -1,9 +1,10 @@
 """The least expensive target that keeps the service level; prices as they come out with our own cache hits.
 
-A target keeps the level if the upper bound of its share of answers slower than `slo` is at most `miss` (Wilson, 95 %,
-one-sided). Where so few were seen that nothing could show it, it has the benefit of the doubt until the lower bound
-is above `miss`. Old answers fade, so that a target that was too slow is tried again. Those that miss the level, and
-those whose price is not known, are fallbacks.
+A target misses the level when its share of answers slower than `slo` is shown to be above `miss` (lower bound of
+Wilson's interval, 95 %, one-sided), or is above it where many were seen. Asking for the opposite, that keeping the
+level be shown before a target may serve, would never let one serve whose share is near `miss`: it would not be asked
+often enough to show it. Old answers fade, so that a target that was too slow is tried again. Those that miss the
+level, and those whose price is not known, are fallbacks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from policies.base import Ask, Candidate, Choice, Setting, first
 from policies.ranked import expected_price
 
 _Z = 1.645
+_MANY = 10.0
+"""Slow answers among those seen, if the share were `miss`: from so many on the share itself tells."""
 _UNKNOWN = 1e9
 
 
@@ -36,9 +39,9 @@ class Cheapest:
         slow, count = candidate.latency.beyond(slo) if candidate.latency is not None else (0.0, 0.0)
         if count < 1.0:
             return False
-        if wilson(0.0, count)[1] > self.miss:
-            return wilson(slow, count)[0] > self.miss
-        return wilson(slow, count)[1] > self.miss
+        if count * self.miss >= _MANY:
+            return slow / count > self.miss
+        return wilson(slow, count)[0] > self.miss
 
 
 def wilson(hits: float, count: float) -> tuple[float, float]:

@@ -125,7 +125,8 @@ def test_cheapest_within_the_service_level() -> None:
     policy = Cheapest(slo=1.0, miss=0.05)
     assert names(policy, ask, dear, cheap._replace(latency=Times(20, 100))) == "ab"
     assert names(policy, ask, dear, cheap._replace(latency=Times(2, 200))) == "ba"
-    assert names(policy, ask, dear, cheap._replace(latency=Times(9, 200))) == "ab", "not shown to keep it"
+    assert names(policy, ask, dear, cheap._replace(latency=Times(11, 200))) == "ab", "above it, of many"
+    assert names(policy, ask, dear, cheap._replace(latency=Times(9, 200))) == "ba"
     assert names(policy, ask, dear, cheap._replace(latency=Times(1, 20))) == "ba", "too few to tell"
     assert names(policy, ask, dear, cheap._replace(latency=Times(6, 20))) == "ab"
 

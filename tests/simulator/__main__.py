@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import tests.simulator.routing  # noqa: F401  (adds its scenarios)
 from tests.simulator.table import main
 
 if sys.argv[1:] != ["table"]:
