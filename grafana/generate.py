@@ -361,6 +361,18 @@ def detail() -> list[Json]:
             ("Times", "locale", "sum by (from_target, to_target, reason)"
              ' (increase(weighbridge_failovers_total{from_target=~"$target"}[$__range]))'),
         ], ["from_target", "to_target", "reason"]),
+        row("Shadow"),
+        timeline("Verdicts", "Of each shadow experiment, as far as it is.", 8,
+                 target("max by (experiment) (weighbridge_shadow_verdict)", "{{experiment}}"),
+                 [(0, "running", "blue"), (1, "inconclusive", "orange"), (2, "promote", "green"),
+                  (3, "reject", "red")]),
+        lines("Pairs", "Mirrored requests, by what became of them.", "cps",
+              target(rate("shadow_pairs_total", "result", "") + " > 0", "{{result}}"), stack="normal"),
+        table("Experiments", "Units that have their score, and what was spent.", 8, [
+            ("Units", "locale", "max by (experiment) (max_over_time(weighbridge_shadow_units[$__range]))"),
+            ("Spent", "currencyUSD",
+             "max by (experiment) (max_over_time(weighbridge_shadow_spent_usd_total[$__range]))"),
+        ], ["experiment"]),
         row("The proxy itself"),
         lines("Overhead", "Time that the proxy itself added to a request." + ESTIMATE, "s",
               target(quantile(0.5, "overhead_seconds", "", ""), "p50"),

@@ -85,6 +85,7 @@ class App:
             store=self.store,
             lag=self._lag.take,
             targets=self.upstreams.snapshot,
+            shadow=self.mirror.standings,
         )
         self._site = Site(self, Reads(self.store) if self.store is not None else None, tuple(DOORS))
 

@@ -21,7 +21,7 @@ from prometheus_client.samples import Exemplar, Timestamp
 from policies.base import Passed
 from policies.breaker import State
 from policies.verdict import Kind, Outcome
-from proxy.measure import timing
+from proxy.measure import shadow_metrics, timing
 from proxy.record import Attempt, Decision, Exchange, Origin
 from proxy.wire.usage import CLASSES
 
@@ -147,6 +147,7 @@ class Metrics:
         self._losses: Callable[[], Mapping[tuple[str, str], int]] = dict
         self._store: Written | None = None
         self._conditions: Callable[[], Sequence[Mapping[str, Any]]] = list
+        self._experiments: Callable[[], Sequence[shadow_metrics.Standing]] = list
         self.allow(targets, routes)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -173,12 +174,14 @@ class Metrics:
         store: Written | None,
         lag: Callable[[], float],
         targets: Callable[[], Sequence[Mapping[str, Any]]] = list,
+        shadow: Callable[[], Sequence[shadow_metrics.Standing]] = list,
     ) -> None:
         """What is read at the moment of a scrape: requests under way, records lost by (sink, reason), the store,
-        the worst lateness of the event loop in seconds since the last call, and how the targets are
-        (`Upstreams.snapshot`). All are called from another thread.
+        the worst lateness of the event loop in seconds since the last call, how the targets are
+        (`Upstreams.snapshot`), and how the shadow experiments are. All are called from another thread.
         """
         self._conditions = targets
+        self._experiments = shadow
         self._inflight, self._losses, self._store, self._lag = inflight, losses, store, lag
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -294,6 +297,7 @@ class Metrics:
         _add_histogram(overhead, (), self._overhead, OVERHEAD_SECONDS)
         yield overhead
         yield from self._health()
+        yield from shadow_metrics.families(self._experiments())
         yield from self._state()
 
     def _health(self) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ import orjson
 from policies.base import Ask, drawn
 from policies.trial import Judgement, State
 from proxy.config.shadow import Candidate, Only, Shadow
+from proxy.measure.shadow_metrics import Standing
 from proxy.measure.store.ledger import Event, Restored
 from proxy.router import Plan
 from proxy.scoring import Arm
@@ -25,6 +26,7 @@ DROPPED = (
     "restart",
 )  # fmt: skip
 """Why a sampled request was not sent to the candidate. A closed set: they are labels of a metric."""
+RESULTS = (COMPLETED, FAILED, *(f"dropped.{reason}" for reason in DROPPED))
 _CLOSED = (State.PROMOTE, State.REJECT, State.INCONCLUSIVE, State.BUDGET_EXHAUSTED)
 
 
@@ -111,6 +113,11 @@ class Experiment:
         """Sampled, and neither sent to its end nor dropped."""
         done = sum(n for what, n in self.counts.items() if what in (COMPLETED, FAILED) or what.startswith("dropped."))
         return self.counts.get("sampled", 0) - done
+
+    def standing(self) -> Standing:
+        """For the metrics, from another thread."""
+        pairs = {result: self.counts.get(result, 0) for result in RESULTS}
+        return Standing(self.terms.name, self.state.value, self.tally.units, pairs, self.budget.spent)
 
     def look(self, at: float, *, out_of_budget: bool = False) -> Judgement | None:
         """The verdict, if it has just been reached; it stays what it was from then on."""

@@ -23,6 +23,7 @@ from proxy.asked import Asked
 from proxy.carry import Carry, Taker
 from proxy.engine import Engine
 from proxy.measure.looplag import LoopLag
+from proxy.measure.shadow_metrics import Standing
 from proxy.measure.store.ledger import Batch, Ledger
 from proxy.measure.store.rows import Timestamps
 from proxy.measure.store.schema import SchemaError
@@ -331,6 +332,10 @@ class Mirror:
     @property
     def waiting(self) -> int:
         return len(self._waiting) + len(self._running)
+
+    def standings(self) -> list[Standing]:
+        """For the metrics, from another thread."""
+        return [one.standing() for one in [*self.experiments.values()]]
 
     def _now(self) -> str:
         return self._at.text(self._engine.clock.wall())

@@ -13,6 +13,7 @@ from typing import Any
 
 from policies.verdict import Kind, Outcome
 from proxy.measure.prometheus import Metrics
+from proxy.measure.shadow_metrics import Standing
 from proxy.record import Decision, Exchange
 from tests.measure.records import MS, ROUTES, TARGETS, attempt, exchange, streamed, used
 
@@ -55,10 +56,16 @@ def _scrapes(start: int, steps: int) -> Iterator[tuple[int, str]]:
             losses=lambda: {("store", "disk"): 0},
             store=None,
             lag=lambda: lag,  # noqa: B023
+            shadow=lambda: [_trial(step)],  # noqa: B023
             targets=lambda: _conditions(opened, sick and step % 10 < 6),  # noqa: B023
         )
         body, _ = metrics.render("text/plain")
         yield moment, body.decode()
+
+
+def _trial(step: int) -> Standing:
+    pairs = {"completed": 2 * step, "failed": step // 9, "dropped.queue": step // 7}
+    return Standing("trial", "running", step, pairs, step / 100)
 
 
 def _conditions(opened: int, is_open: bool) -> list[dict[str, Any]]:

@@ -9,13 +9,16 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from policies import trial
 from policies.base import Passed
 from policies.breaker import State
 from policies.verdict import Kind, Outcome
 from proxy.measure.bus import Bus
 from proxy.measure.prometheus import TOKEN_TYPES, Metrics
+from proxy.measure.shadow_metrics import VERDICTS, Standing
 from proxy.measure.store.writer import StoreSink
 from proxy.record import Decision
+from proxy.shadow.experiment import RESULTS
 from tests.measure.records import ROUTES, TARGETS, attempt, exchange, streamed, used
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
@@ -38,7 +41,15 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
     metrics = Metrics((), ROUTES, version="1")
     bus = Bus({"prometheus": metrics, "store": store})
     condition = {"target": TARGETS[0], "breaker": State.OPEN, "opened": 1, "barred": Passed.BREAKER}
-    metrics.watch(inflight=lambda: 0, losses=bus.losses, store=store, lag=lambda: 0.0, targets=lambda: [condition])
+    experiment = Standing("trial", "running", 1, {"completed": 2, "failed": 3}, 0.5)
+    metrics.watch(
+        inflight=lambda: 0,
+        losses=bus.losses,
+        store=store,
+        lag=lambda: 0.0,
+        targets=lambda: [condition],
+        shadow=lambda: [experiment],
+    )
     failed = [attempt(kind=Kind.CONNECT), attempt(kind=Kind.CONNECT, no=2)]
     made = exchange(*failed, used(streamed(attempt(TARGETS[1], no=3))), stream=True)
     made.decision = Decision("ordered", 1.0, (TARGETS[0],))
@@ -82,3 +93,13 @@ def test_every_reason_for_a_loss_is_documented(families: dict[str, Metric]) -> N
     text = (Path(__file__).parents[2] / "docs" / "store.md").read_text("utf-8")
     table = text[text.index("| reason |") :].split("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, re.M)) == shown
+
+
+def test_shadow_experiments_are_shown(families: dict[str, Metric]) -> None:
+    assert VERDICTS.keys() == {state.value for state in trial.State}
+    pairs = {sample.labels["result"]: sample.value for sample in families["weighbridge_shadow_pairs_total"].samples}
+    assert pairs == {"completed": 2, "failed": 3}
+    (results,) = [meaning for name, _, _, meaning in _rows("metric") if "shadow_pairs" in name]
+    assert _quoted(results) == list(RESULTS)
+    values = {name: families[f"weighbridge_shadow_{name}"].samples[0].value for name in ("units", "spent_usd_total")}
+    assert values == {"units": 1, "spent_usd_total": 0.5}

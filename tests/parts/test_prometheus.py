@@ -155,6 +155,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Span, 
                 name: {"dialect": "openai", "base_url": f"{one.base_url}/v1", "api_key": None}
                 for name, one in (("bad", bad), ("good", good))
             },
+            "shadow": {"trial": {"route": "chat", "candidate": {"target": "good/m"}, "rate": "100%"}},
             "routes": {"chat": {"targets": ["bad/m", "good/m"]}, "alone": {"targets": ["bad/m"]}},
         }
         start = time.time()
