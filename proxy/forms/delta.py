@@ -35,6 +35,11 @@ def text_in(value: Any) -> str:
     return ""
 
 
+def objects_in(value: Any) -> list[Json]:
+    """The objects of a list; none where it is no list."""
+    return [one for one in value if type(one) is dict] if type(value) is list else []
+
+
 def calls_in(message: Json) -> Iterator[Call]:
     """The tool calls of a message, or their pieces in a delta."""
     calls = message.get("tool_calls")

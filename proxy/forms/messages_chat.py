@@ -13,6 +13,7 @@ import orjson
 
 from proxy.errors import Refusal
 from proxy.forms.carried import Signatures
+from proxy.forms.delta import objects_in
 from proxy.wire.chat import TranslatedChat
 from proxy.wire.chunk import Json
 
@@ -141,7 +142,7 @@ def _parts(block: Json, where: str) -> list[Json]:
         return _document(block, where)
     if kind == "search_result":
         lines = [f"{_string(block, 'title')} ({_string(block, 'source')})"]
-        lines += [_string(one, "text") for one in block.get("content") or () if type(one) is dict]
+        lines += [_string(one, "text") for one in objects_in(block.get("content"))]
         return [_marked({"type": "text", "text": "\n".join(lines)}, block)]
     raise _cannot(where, f"of type {kind!r} is only possible with a target that speaks Anthropic's own API")
 
@@ -168,7 +169,7 @@ def _document(block: Json, where: str) -> list[Json]:
         inner = source.get("content") if type(source) is dict else None
         if type(inner) is str:
             return [*note, _marked({"type": "text", "text": inner}, block)]
-        listed = [one for one in inner or () if type(one) is dict and type(one.get("type")) is str]
+        listed = [one for one in objects_in(inner) if type(one.get("type")) is str]
         return [*note, *[part for at, one in enumerate(listed) for part in _parts(one, f"{where}.source[{at}]")]]
     file = {"filename": title or "document.pdf", "file_data": _url(block, where)}
     return [*note, _marked({"type": "file", "file": file}, block)]
@@ -241,9 +242,9 @@ def _tools(body: Json) -> Json:
         told["tools"] = tools
     if tools and choice is not None:
         kind = choice.get("type")
-        if kind == "tool" and choice.get("name"):
+        if kind == "tool" and type(choice.get("name")) is str:
             told["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
-        elif kind in _CHOICES:
+        elif type(kind) is str and kind in _CHOICES:
             told["tool_choice"] = _CHOICES[kind]
         else:
             message = "`tool_choice.type` must be auto, any, none, or tool with a name."

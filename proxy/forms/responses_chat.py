@@ -12,6 +12,7 @@ import orjson
 
 from proxy.errors import Refusal
 from proxy.forms.carried import Signatures, unpacked
+from proxy.forms.delta import objects_in
 from proxy.wire.chat import TranslatedChat
 from proxy.wire.chunk import Json
 
@@ -115,7 +116,7 @@ class _Messages:
         self.told.append({"role": role, "content": told})
 
     def _thought(self, item: Json) -> None:
-        thoughts = [one for name in ("content", "summary") for one in item.get(name) or () if type(one) is dict]
+        thoughts = [*objects_in(item.get("content")), *objects_in(item.get("summary"))]
         text = "".join([_string(one, "text") for one in thoughts])
         # What OpenAI encrypted is for OpenAI alone; its summary was for people.
         carried = unpacked(item.get("encrypted_content"))
@@ -209,7 +210,7 @@ def _choice(choice: Any) -> Any:
     if kind == "function" and type(choice.get("name")) is str:
         return {"type": "function", "function": {"name": choice["name"]}}
     if kind == "allowed_tools":
-        named = [one.get("name") for one in choice.get("tools") or () if type(one) is dict]
+        named = [one.get("name") for one in objects_in(choice.get("tools"))]
         tools = [{"type": "function", "function": {"name": name}} for name in named]
         return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode") or "auto", "tools": tools}}
     raise _cannot("tool_choice", f"of type {kind!r} {_NATIVE}")

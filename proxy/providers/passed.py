@@ -19,6 +19,10 @@ _ENDS = (".completed", ".done")
 """How the type of a last event ends: `image_generation.completed`, `transcript.text.done`, `speech.audio.done`."""
 
 
+_NO_OBJECT: Json = {}
+"""What these bytes say is nobody's business here."""
+
+
 class _Facts:
     __slots__ = ("ended", "finish_reason", "model", "pending", "usage")
 
@@ -45,7 +49,7 @@ class PassedBytes(_Facts):
     def feed(self, data: bytes) -> list[Chunk]:
         self._size += len(data)
         if self._stream:
-            return [Chunk(CONTENT, data)]
+            return [Chunk(CONTENT, data, _NO_OBJECT)]
         self._parts.append(data)
         if self._size > ANSWER_LIMIT:
             raise UpstreamError(Kind.MALFORMED, "decoder", f"an answer of more than {ANSWER_LIMIT} bytes", status=200)
@@ -70,7 +74,7 @@ class PassedBytes(_Facts):
             if body.get("error"):
                 raise told_in_answer(error_in(raw), "an error with a success status")
             self.usage = self._read_usage(body)
-        return [Chunk(CONTENT, raw)]
+        return [Chunk(CONTENT, raw, _NO_OBJECT)]
 
 
 class PassedEvents(_Facts):
