@@ -96,6 +96,7 @@ class Direct:
         if self.disconnected:
             gone()
         self._gone = gone
+        self._connection.flow.resume_reading()  # a large body stopped it; who does not read is not told of the leaving
 
     def begin(self, status: int, headers: Headers, length: int | None, close: bool = False) -> None:
         if close:

@@ -42,6 +42,8 @@ class Wire:
         self.closed_at: float | None = None
         self.protocol: Connection | None = None
         self.lost = False
+        self.read = True
+        """The connection reads; otherwise it is not told that the client leaves."""
         self._rate = rate
         self._waiting = 0.0
         self._since = 0.0
@@ -86,9 +88,11 @@ class Wire:
     def get_extra_info(self, name: str) -> None:
         return None
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.read = False
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.read = True
 
 
 class Seen(NamedTuple):
@@ -163,7 +167,8 @@ def play(
         for seconds, data in steps:
             await asyncio.sleep(seconds)
             if data == LEAVES:
-                wire.abort()
+                if wire.read:
+                    wire.abort()
             elif wire.closed_at is None:
                 connection.data_received(data)
         await asyncio.sleep(wait)
@@ -284,6 +289,11 @@ def test_a_client_that_takes_its_answer_slowly_gets_it_all() -> None:
 def test_an_answer_under_way_is_the_exchange_s_to_bound() -> None:
     seen = play([(0, HEAD % 80 + b"body")], rate=0, answer=b"x" * 200_000, first=100_000, wait=110)
     assert (seen.lost, seen.statuses) == (False, [200])
+
+
+def test_a_request_with_a_large_body_is_told_when_its_client_leaves() -> None:
+    seen = play([(0, SLOW.replace(b"content-length: 4", b"content-length: 100000") + b"x" * 99_996), (20, LEAVES)])
+    assert seen.left == [pytest.approx(20)]
 
 
 @pytest.mark.parametrize("more", [b"", QUICK, QUICK + QUICK[:30]])
