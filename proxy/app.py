@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policies.breaker import State
 from proxy import __version__
 from proxy import config as settings
-from proxy.assemble import front, prices, target_names
+from proxy.assemble import capture, front, prices, target_names
 from proxy.auth import Gate
 from proxy.clock import SECOND, RealClock
 from proxy.downstream import Receive, Scope, Send
@@ -25,6 +25,7 @@ from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
 from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import Recent
+from proxy.measure.store.bodies import Bodies
 from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.reads import Reads
 from proxy.measure.store.upkeep import Retention
@@ -55,6 +56,7 @@ class App:
         self.upstreams = Upstreams(clock, self._rng)
         keep = Retention(config.retention.raw, config.retention.minutes)
         self.store = StoreSink.open(config.storage, retention=keep) if config.storage is not None else None
+        self._bodies = Bodies(self.store.path) if self.store is not None else None
         self.learners = Learners(self.store.path if self.store is not None else None)
         self._front = self._fronted(config)
         targets, routes = target_names(config)
@@ -81,7 +83,7 @@ class App:
         self._price_watch: asyncio.Task[None] | None = None
         self.metrics.watch(
             inflight=lambda: len(self.engine.running),
-            losses=self.bus.losses,
+            losses=self.losses,
             store=self.store,
             lag=self._lag.take,
             targets=self.upstreams.snapshot,
@@ -127,7 +129,8 @@ class App:
         return len(self.engine.running)
 
     def losses(self) -> Mapping[tuple[str, str], int]:
-        return self.bus.losses()
+        kept = self._bodies.losses() if self._bodies is not None else {}
+        return {**self.bus.losses(), **{("bodies", reason): count for reason, count in kept.items()}}
 
     def standings(self) -> Mapping[str, Mapping[str, Any]]:
         """How each target of a route is."""
@@ -155,7 +158,11 @@ class App:
     def _load_shadow(self, config: settings.Config) -> None:
         made = [*experiments(config, self._background.for_provider, self._book, self.mirror.day())]
         self.mirror.load(made, frozenset(key.name for key in config.keys if key.shadow == "never"))
-        self.doors.onlookers = (self.mirror,) if made else ()
+        kept = capture(config, self._bodies.keep) if self._bodies is not None else None
+        self.doors.onlookers = (
+            *((self.mirror,) if made else ()),
+            *((kept,) if kept is not None and not kept.idle else ()),
+        )
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests, let running ones finish for at most `seconds`, then end those that are left.
@@ -185,6 +192,8 @@ class App:
         await self._site.aclose()
         if self._spans is not None:
             await asyncio.to_thread(self._spans.close)
+        if self._bodies is not None and not await asyncio.to_thread(self._bodies.close):
+            log.error("some prompts and answers could not be written before the end")
         if self.store is not None and not await asyncio.to_thread(self.store.close):
             log.error("some records could not be written before the end: %s", self.store.losses())
 

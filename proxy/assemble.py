@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -11,11 +12,13 @@ from policies.ordered import Ordered
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
 from proxy.auth import Gate, Key
+from proxy.capture import Capture, Rule
 from proxy.clock import SECOND, RealClock
 from proxy.config.known import is_loopback
 from proxy.config.policy import policy_of
 from proxy.endpoints import Front
 from proxy.learned import Learners
+from proxy.measure.store.bodies import Body
 from proxy.media import Media
 from proxy.prices.book import Book, Price
 from proxy.prices.tariff import Tariff
@@ -83,6 +86,22 @@ def _media(config: settings.Config) -> Media | None:
 
 _TAKES_NO_LINKS = {"bedrock", "gemini"}
 """Dialects that want the data itself."""
+
+
+def capture(config: settings.Config, keep: Callable[[Body], None]) -> Capture:
+    """What is kept of prompts and answers, and where it is handed to."""
+    usual = config.capture
+    patterns = tuple(re.compile(pattern) for pattern in usual.redact)
+
+    def rule(bodies: str, ttl: float) -> Rule | None:
+        return Rule(bodies, ttl, patterns) if bodies != "none" else None
+
+    def own(told: Iterable[tuple[str, settings.OwnCapture]]) -> dict[str, Rule | None]:
+        return {name: rule(one.bodies, one.ttl or usual.ttl) for name, one in told if one.bodies != "inherit"}
+
+    routes = own((name, route.capture) for name, route in config.routes.items())
+    keys = own((key.name, key.capture) for key in config.keys)
+    return Capture(keep, rule(usual.bodies, usual.ttl), routes, keys)
 
 
 def prices(config: settings.Config, before: Book | None = None) -> Book:

@@ -132,6 +132,8 @@ class Doors:
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
             caller = _caller(ask, key, front.gate, client.headers, run.exchange.at)
+            if caller.controls.tags:
+                run.exchange.tags = tuple(sorted(caller.controls.tags))
             try:
                 plan = front.router.planned(ask, caller)
             except Refusal as refusal:

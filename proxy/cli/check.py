@@ -67,6 +67,7 @@ def report(config: Config) -> Iterator[str]:
             ["config", config.source],
             ["listens", f"{server.host}:{server.port}"],
             ["records", config.storage or "none are kept"],
+            *([["bodies", _captured(config)]] if _captured(config) else []),
             ["metrics", "open" if server.metrics == "open" else "need the admin token"],
             ["direct", _direct(config)],
         ]
@@ -93,6 +94,18 @@ def report(config: Config) -> Iterator[str]:
     if config.warnings:
         yield ""
         yield from (_clean(f"warning: {warning}") for warning in config.warnings)
+
+
+def _captured(config: Config) -> str:
+    """Whose prompts and answers are kept; empty: nobody's."""
+    told = [f"{config.capture.bodies} for all"] if config.capture.bodies != "none" else []
+    for kind, named in (
+        ("route", [(name, route.capture) for name, route in config.routes.items()]),
+        ("key", [(key.name, key.capture) for key in config.keys]),
+    ):
+        told += [f"{own.bodies} for the {kind} {name}" for name, own in named if own.bodies != "inherit"]
+    kept = any(not words.startswith("none") for words in told)
+    return f"prompts and answers are kept: {', '.join(told)}" if kept else ""
 
 
 def _direct(config: Config) -> str:

@@ -2,11 +2,13 @@
 
 from proxy.config.load import find, from_environment, load, parse
 from proxy.config.model import (
+    Capture,
     Config,
     Defaults,
     FailoverOn,
     Key,
     Otel,
+    OwnCapture,
     Policy,
     Prices,
     Provider,
@@ -22,6 +24,7 @@ from proxy.config.schema import json_schema
 from proxy.config.values import KeyDigest, Secret
 
 __all__ = [
+    "Capture",
     "Config",
     "ConfigError",
     "Defaults",
@@ -29,6 +32,7 @@ __all__ = [
     "Key",
     "KeyDigest",
     "Otel",
+    "OwnCapture",
     "Policy",
     "Prices",
     "Problem",

@@ -167,6 +167,14 @@ def _state(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise Wrong(f"not a regular expression: {value[:60]!r} ({error})") from None
+    return value
+
+
 Text = Annotated[str, BeforeValidator(text)]
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"), BeforeValidator(text)
@@ -197,6 +205,8 @@ Headers = Annotated[
     BeforeValidator(_nothing),
     AfterValidator(_headers),
 ]
+Pattern = Annotated[Text, AfterValidator(_pattern)]
+"""A regular expression."""
 EmptyIsDefault = BeforeValidator(_nothing)
 """For a section that is a mapping."""
 EmptyIsNone = BeforeValidator(_no_items)

@@ -29,6 +29,7 @@ from proxy.config.fields import (
     Number,
     OtlpUrl,
     Params,
+    Pattern,
     Place,
     ProviderName,
     Share,
@@ -189,6 +190,25 @@ class Target(Section):
         return self.name or self.target
 
 
+class Capture(Section):
+    bodies: Literal["none", "redacted", "full"] = Field(
+        default="none", description="What is kept of prompts and answers."
+    )
+    ttl: Limit = Field(default=7 * 86400.0, description="How long they are kept.")
+    redact: Annotated[tuple[Pattern, ...], EmptyIsNone] = Field(
+        default=(), description="Patterns (regular expressions) that are redacted beside keys and e-mail addresses."
+    )
+
+
+class OwnCapture(Section):
+    """What a route or a key says of its own."""
+
+    bodies: Literal["inherit", "none", "redacted", "full"] = Field(
+        default="inherit", description="What is kept of its prompts and answers."
+    )
+    ttl: Limit | None = Field(default=None, description="How long they are kept.")
+
+
 class Route(Section):
     """One model name that apps ask for. `*` is the route of all names that have none."""
 
@@ -206,7 +226,7 @@ class Route(Section):
     unsupported: Literal["drop", "skip", "strict"] = Field(
         default="drop", description="What becomes of parameters a target cannot take."
     )
-    capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
+    capture: Annotated[OwnCapture, EmptyIsDefault] = OwnCapture()
 
 
 class Key(Section):
@@ -220,7 +240,7 @@ class Key(Section):
     tpm: NotYet = Field(default=None, description="Tokens a minute.")
     budget: NotYet = Field(default=None, description="Money it may spend.")
     tags: Annotated[tuple[Name, ...], EmptyIsNone] = Field(default=(), description="Tags of all its requests.")
-    capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
+    capture: Annotated[OwnCapture, EmptyIsDefault] = OwnCapture()
     shadow: Literal["allowed", "never"] = Field(
         default="allowed", description="Whether its requests may be mirrored to a candidate."
     )
@@ -297,7 +317,7 @@ class Config(Section):
         default_factory=dict, description="Prices of targets (provider/model, a name, or provider/*)."
     )
     otel: Annotated[Otel, EmptyIsDefault] = Otel()
-    capture: NotYet = Field(default=None, description="Whether prompts and answers are kept.")
+    capture: Annotated[Capture, EmptyIsDefault] = Capture()
 
     _source: str = PrivateAttr("")
     _warnings: tuple[str, ...] = PrivateAttr(())

@@ -67,7 +67,7 @@ def shown(path: str, default: Any) -> str:
         return "`[]`" if isinstance(default, tuple) else "`{}`"
     if path == "server.body_limit":
         return f"`{default // 2**20}MiB`"
-    if path.startswith("retention."):
+    if path.startswith("retention.") or path == "capture.ttl":
         return f"`{default / 86400:g}d`"
     if ".timeouts." in path or path in ("server.drain", "shadow.NAME.timeout", "shadow.NAME.late_above"):
         return f"`{default:g}s`"

@@ -420,9 +420,7 @@ def test_notes() -> None:
     inactive = "not available in this version; ignored"
     assert list(config.warnings) == [
         f"defaults.hedge: {inactive}",
-        f"routes.chat.capture: {inactive}",
         f"keys[0].rpm: {inactive}",
-        f"capture: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",
         "providers.openai.deployment: has no effect with the dialect 'openai'",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ import orjson
 from proxy.explain import explained, of_stored
 from proxy.measure.store import faults
 from proxy.measure.store.schema import MARKS
+from proxy.measure.store.upkeep import iso
 from proxy.measure.store.writer import StoreSink
 
 FILTERS: Mapping[str, str] = {
@@ -138,10 +140,18 @@ async def _whole(connection: aiosqlite.Connection, id: str) -> Json | None:
     raw = {row["attempt_no"]: row for row in tables}
     exchange["marks_ms"] = _marks(marks, marks["received_ns"])
     exchange["attempts"] = [_attempt(view, raw[view["attempt_no"]], marks["received_ns"]) for view in views]
+    exchange["bodies"] = await _bodies(connection, id)
     if exchange["decision"] is not None:
         decision = of_stored(exchange["policy"], exchange["propensity"], exchange["decision"])
         exchange["explained"] = explained(decision, exchange["attempts"])
     return exchange
+
+
+async def _bodies(connection: aiosqlite.Connection, id: str) -> Json | None:
+    """What was kept of the prompt and the answer (`capture`) and has not expired."""
+    query = "SELECT request, answer, expires FROM bodies WHERE id = ? AND expires > ? ORDER BY n DESC LIMIT 1"
+    rows = [*await connection.execute_fetchall(query, (id, iso(time.time())))]
+    return dict(rows[0]) if rows else None
 
 
 def _exchange(row: sqlite3.Row) -> Json:
