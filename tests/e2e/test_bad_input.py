@@ -338,14 +338,13 @@ def test_oversize_heads(proxy: Running, raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/v1/chat/completions", 404),
-        ("PUT", "/v1/chat/completions", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("PUT", "/v1/chat/completions", 405),
         ("POST", "/v1/chat/completion", 404),
         ("POST", "/chat/completions", 404),
         ("POST", "/v1/chat/completions/", 404),
         ("POST", "//v1/chat/completions", 404),
-        ("POST", "/v1/embeddings", 404),
-        ("GET", "/", 404),
+        ("POST", "/v1/embedding", 404),
         ("GET", "/healthz/", 404),
         ("GET", "/%ff%00", 404),
         ("GET", "/" + "a" * 5000, 404),
