@@ -14,13 +14,14 @@ from policies.breaker import State
 from proxy import __version__
 from proxy import config as settings
 from proxy.assemble import capture, front, prices, target_names
-from proxy.auth import Gate
+from proxy.auth import Gate, Key
 from proxy.clock import SECOND, RealClock
 from proxy.downstream import Receive, Scope, Send
 from proxy.endpoints import DOORS, Doors, Front
 from proxy.engine import Engine
 from proxy.experiments import experiments
 from proxy.learned import Learners
+from proxy.listing import Listing
 from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
 from proxy.measure.prometheus import Metrics
@@ -89,6 +90,7 @@ class App:
             targets=self.upstreams.snapshot,
             shadow=self.mirror.standings,
         )
+        self._listing = Listing()
         self._site = Site(self, Reads(self.store) if self.store is not None else None, tuple(DOORS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,6 +101,14 @@ class App:
                 await self._site(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+
+    async def direct_models(self, key: Key | None) -> list[str]:
+        """`provider/model` of all that the providers list; none for a caller that may not name them."""
+        front = self._front
+        if not front.gate.may_go_direct(key):
+            return []
+        routes = [front.router.find(f"{provider}/models", True) for provider in front.providers]
+        return await self._listing.names([route.targets[0] for route in routes if route.name is None])
 
     @property
     def gate(self) -> Gate:

@@ -23,7 +23,6 @@ from proxy.media import Media
 from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
-from proxy.turns import UNBOUND
 from proxy.wire.request import CHAT, Request
 
 DIRECT_LIMIT = 1000
@@ -147,6 +146,12 @@ class Target:
             heads = self._heads[operation] = self._both_heads(self._speakers[operation])
         return heads[stream]
 
+    def get(self, path: str) -> Head:
+        """A question without a body, such as which models there are."""
+        base = urlsplit(self.endpoint.base_url).path.rstrip("/")
+        fixed = self.provider.headers(self.endpoint, self._credential, False)
+        return Head("GET", base + path, [one for one in fixed if one[0] != b"content-type"])
+
     def _both_heads(self, speaker: Speaker[Any]) -> tuple[Head, Head]:
         base = urlsplit(self.endpoint.base_url).path.rstrip("/")
         own = speaker.per_call if isinstance(speaker, PerCall) else frozenset()
@@ -220,12 +225,6 @@ class Upstreams:
             credential = self._credentials.setdefault(whose if secret else where, Credential())
             found = self._conditions[where] = Condition(name, credential, self._rng)
         return found
-
-    def unbound(self) -> None:
-        """Before a config is loaded, which sets its own bounds: those of the one before it are gone."""
-        for condition in list(self._conditions.values()):
-            if condition.turns is not None:
-                condition.turns.limit, condition.turns.adapts = UNBOUND, None
 
     def forgive(self) -> None:
         """A config was loaded: what was left alone is asked again, since somebody may have mended it."""

@@ -53,6 +53,12 @@ class Anthropic:
     def path(self, to: Endpoint, stream: bool) -> str:
         return "/messages" if to.base_url.endswith("/v1") else "/v1/messages"
 
+    def models_path(self, to: Endpoint) -> str:
+        return f"{'' if to.base_url.endswith('/v1') else '/v1'}/models?limit=1000"
+
+    def models_in(self, body: Any) -> list[Any]:
+        return [one["id"] for one in body["data"]]
+
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         return build(ask, to)
 

@@ -56,6 +56,9 @@ class Azure(Compatible):
             return super().headers(to, credential, stream)
         return [*super().headers(to, None, stream), (b"api-key", credential.encode())]
 
+    def models_path(self, to: Endpoint) -> str:
+        return _path(to._replace(api_version=""), "/models")  # of the account; deployments have names of their own
+
     def path(self, to: Endpoint, stream: bool) -> str:
         return _path(to, "/chat/completions")
 

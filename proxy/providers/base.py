@@ -141,6 +141,19 @@ class PerCall(Protocol):
 
 
 @runtime_checkable
+class Lists(Protocol):
+    """A provider that tells which models it has, to a GET."""
+
+    def models_path(self, to: Endpoint) -> str:
+        """What follows the base URL, with its query."""
+        ...
+
+    def models_in(self, body: Any) -> list[Any]:
+        """Their names, as a request would have them. Raises KeyError or TypeError for what is no list of models."""
+        ...
+
+
+@runtime_checkable
 class Natives(Protocol):
     """A provider that can be asked for more than chat: operation -> who speaks it."""
 

@@ -40,6 +40,12 @@ class Cohere(OpenAI):
     def path(self, to: Endpoint, stream: bool) -> str:
         return "/chat" if to.base_url.endswith("/v2") else "/v2/chat"
 
+    def models_path(self, to: Endpoint) -> str:
+        return "/models?page_size=1000" if to.base_url.endswith("/v2") else "/v1/models?page_size=1000"
+
+    def models_in(self, body: Any) -> list[Any]:
+        return [one["name"] for one in body["models"]]
+
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         return build(ask, to)
 

@@ -27,6 +27,12 @@ class Compatible(OpenAI):
 
     natives: ClassVar[Mapping[str, Speaker[Any]]] = NATIVES
 
+    def models_path(self, to: Endpoint) -> str:
+        return "/models"
+
+    def models_in(self, body: Any) -> list[Any]:
+        return [one["id"] for one in (body if isinstance(body, list) else body["data"])]
+
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         if ask.onward is not None and to.quirks.routes:
             to = to._replace(force={**ask.onward, **(to.force or {})})

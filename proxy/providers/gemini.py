@@ -76,6 +76,13 @@ class Gemini:
     def path(self, to: Endpoint, stream: bool) -> str:
         return _of_gemini(to, _method(stream))
 
+    def models_path(self, to: Endpoint) -> str:
+        version = "" if to.base_url.endswith(("/v1beta", "/v1alpha", "/v1")) else "/v1beta"
+        return f"{version}/models?pageSize=1000"
+
+    def models_in(self, body: Any) -> list[Any]:
+        return [one["name"].removeprefix("models/") for one in body["models"]]
+
     def build(self, ask: ChatRequest, to: Endpoint) -> Built:
         return build(ask, to)
 

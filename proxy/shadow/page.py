@@ -48,7 +48,7 @@ def as_lines(told: Json) -> Iterator[str]:
     yield ""
     rows = [["METRIC", "ROLE", "N", "CANDIDATE VS PRIMARY", "95 % BETWEEN", "LIMIT", "STANDING"]]
     rows += [
-        [metric["name"], metric["role"], f"{metric['n']:,}", *compared(metric), _STANDING[metric["standing"]]]
+        [metric["name"], metric["role"], f"{metric['n']:,}", *_compared(metric), _STANDING[metric["standing"]]]
         for metric in told["metrics"]
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -83,8 +83,7 @@ def _label(told: Json) -> str:
     return f" ({told['label']})" if told["label"] else ""
 
 
-def compared(metric: Json) -> list[str]:
-    """Estimate, interval and limit, as they are shown."""
+def _compared(metric: Json) -> list[str]:
     if metric["estimate"] is None:
         return ["-", "-", _value(metric)(metric["bound"])]
     form = _value(metric)
@@ -172,7 +171,7 @@ def _metrics(told: Json) -> str:
             metric["role"],
             metric["rule"],
             f"{metric['n']:,}",
-            *compared(metric),
+            *_compared(metric),
             _STANDING[metric["standing"]],
         ]
         for metric in told["metrics"]

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy import __version__
-from proxy.auth import Gate
+from proxy.auth import Gate, Key
 from proxy.config.problems import Wrong
 from proxy.config.values import duration
 from proxy.errors import Refusal
@@ -66,6 +66,7 @@ class State(Protocol):
     @property
     def in_flight(self) -> int: ...
     def now_ns(self) -> int: ...
+    async def direct_models(self, key: Key | None) -> list[str]: ...
     def degraded(self) -> list[str]: ...
     def losses(self) -> Mapping[tuple[str, str], int]: ...
     def standings(self) -> Mapping[str, Mapping[str, Any]]:
@@ -113,12 +114,13 @@ class Site:
             await self._reads.aclose()
 
     async def _models(self, request: Request) -> Response:
-        listed = [self._model_object(name) for name in self._public(request)]
+        names = dict.fromkeys([*self._public(request), *await self._direct(request)])
+        listed = [self._model_object(name) for name in names]
         return _json({"object": "list", "data": listed})
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["id"]
-        if name not in self._public(request):
+        if name not in self._public(request) and name not in await self._direct(request):
             raise Refusal(
                 404,
                 f"The model `{name[:200]}` does not exist. GET /v1/models lists what there is.",
@@ -131,6 +133,10 @@ class Site:
         """The names that the caller may ask for."""
         key = self._state.gate.client(request.headers.raw)
         return self._state.router.public_to(key.routes if key is not None else None)
+
+    async def _direct(self, request: Request) -> Sequence[str]:
+        """What the caller may ask the providers for without a route."""
+        return await self._state.direct_models(self._state.gate.client(request.headers.raw))
 
     def _model_object(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "weighbridge"}

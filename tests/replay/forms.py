@@ -93,9 +93,13 @@ def native(recording: Recording) -> list[str] | None:
     try:
         expected = _said(recording)
     except Broken as broken:
-        return [f"broken ({broken}), but taken for an answer"] if _decoded(speaker, ask, to, ways[0][1]) else []
+        return (
+            [f"broken ({broken}), but taken for an answer"]
+            if _decoded(speaker, ask, to, ways[0][1], recording.cut)
+            else []
+        )
     for name, pieces in ways:
-        decoded = _decoded(speaker, ask, to, pieces)
+        decoded = _decoded(speaker, ask, to, pieces, recording.cut)
         if decoded is None:
             faults.append(f"{name}: refused")
             continue
@@ -127,6 +131,8 @@ def _said(recording: Recording) -> Answer | None:
         return anthropic.read_stream(raw) if stream else anthropic.read_body(raw)
     if recording.api == "completions" and not stream:
         body = json_body(raw)
+        if not body.get("choices"):
+            raise Broken("no choices")
         answer = Answer(usage=openai.tokens(body.get("usage")))
         answer.choice(0).finish = body["choices"][0].get("finish_reason")
         return answer
@@ -134,7 +140,7 @@ def _said(recording: Recording) -> Answer | None:
 
 
 def _decoded(
-    speaker: Any, ask: Request, to: Endpoint, pieces: Sequence[bytes]
+    speaker: Any, ask: Request, to: Endpoint, pieces: Sequence[bytes], cut: bool
 ) -> tuple[bytes, str | None, Usage | None] | None:
     decoder = speaker.decoder(ask, to, drive.MINTED)
     chunks: list[Chunk] = []
@@ -144,7 +150,7 @@ def _decoded(
             if decoder.ended:
                 break
         if not decoder.ended:
-            chunks += decoder.close()
+            chunks += decoder.close(cut)
     except UpstreamError:
         return None
     return b"".join(chunk.raw for chunk in chunks), decoder.finish_reason, decoder.usage
