@@ -176,9 +176,9 @@ def drawn(*parts: object) -> float:
     return (int.from_bytes(digest.digest()) + 1) / (2**64 + 2)
 
 
-def called(candidate: Candidate, name: str) -> bool:
+def called(target: str, name: str) -> bool:
     """Whether a config means this target by that name: all credentials of a target (`#2`, …) share it."""
-    return candidate.name == name or candidate.name.rpartition("#")[0] == name
+    return target == name or target.rpartition("#")[0] == name
 
 
 def first(order: Sequence[int], scores: Sequence[float] | None = None, why: str = "") -> list[Choice]:

@@ -52,15 +52,20 @@ class Canary:
             margins["fast"] = self.slower
         return Terms(self.steps, margins, self.alpha, self.units, self.hold, self.patience)
 
+    def deals(self, unit: str, share: float) -> bool:
+        """Whether the candidate has this unit at that share."""
+        return drawn("canary", self.seed, self.candidate, unit) < share
+
     def plan(self, ask: Ask, candidates: Sequence[Candidate], rng: Random) -> Sequence[Choice]:
         places = range(len(candidates))
-        trial = [place for place in places if called(candidates[place], self.candidate)]
+        trial = [place for place in places if called(candidates[place].name, self.candidate)]
         rest = [place for place in places if place not in trial]
+        unit = ask.unit  # read in any case, so that the record has it
         if not trial or not rest:
             return first(places)
         share = candidates[trial[0]].share
         share = self.steps[0] if share is None else share
-        chosen = drawn("canary", self.seed, self.candidate, ask.unit) < share
+        chosen = self.deals(unit, share)
         chances = {trial[0]: share, rest[0]: 1.0 - share}
         order = trial + rest if chosen else rest + trial
         return [Choice(place, chances.get(place, 0.0), share, "canary" if chosen else "control") for place in order]

@@ -87,7 +87,7 @@ class Conditional:
 def _chosen(rule: Rule, why: str, ask: Ask, candidates: Sequence[Candidate], rng: Random) -> Sequence[Choice]:
     places = list(range(len(candidates)))
     if rule.use:
-        places = [place for name in rule.use for place in places if called(candidates[place], name)]
+        places = [place for name in rule.use for place in places if called(candidates[place].name, name)]
     if not places:
         return []
     inner = (rule.policy or Ordered()).plan(ask, [candidates[place] for place in places], rng)

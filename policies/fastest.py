@@ -78,9 +78,11 @@ def _of_two(ask: Ask, candidates: Sequence[Candidate], rng: Random) -> Sequence[
 
 
 def _costs(ask: Ask, candidates: Sequence[Candidate]) -> list[float]:
-    """Seconds to first content, times how many requests like this one would be under way; unknown: as the fastest."""
-    known = [one.ttft for one in candidates if one.ttft is not None]
-    fastest = min(known) if known else 1.0
+    """Seconds to first content, times how many requests like this one would be under way; unknown: as the fastest.
+
+    Where all that are known were punished for failures, what is not known is better than that.
+    """
+    fastest = min([one.ttft for one in candidates if one.ttft is not None] + [1.0])
     costs = []
     for one in candidates:
         own = ask.size / 4.0 + ask.output

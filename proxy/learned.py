@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from policies.bandit import Bandit
-from policies.base import Candidate, Policy, called
+from policies.base import Candidate, Passed, Policy, called
 from policies.canary import Canary
 from policies.cheapest import Cheapest
 from policies.conditional import Conditional
@@ -25,7 +25,7 @@ from policies.recent import Recent
 from policies.rollout import Event, Rollout
 from policies.verdict import VERDICTS, Health
 from proxy.measure.store import learned as table
-from proxy.record import Attempt, Exchange, Origin
+from proxy.record import Attempt, Decision, Exchange, Origin
 from proxy.upstreams import Target
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Learner:
         if self._bandit is not None:
             good, bad = self.rewards.get(name, (0.0, 0.0))
             more["posterior"] = (1.0 + good, 1.0 + bad)
-        if self._canary is not None and called(candidate, self._canary.candidate):
+        if self._canary is not None and called(name, self._canary.candidate):
             more["share"] = self._rolling(now).share
         if self._prices:
             more["input_price"], more["output_price"] = target.prices(self.hits.get(name, 0.0))
@@ -160,7 +160,11 @@ class Learner:
         self.dirty = True
 
     def _roll(self, exchange: Exchange) -> None:
-        """The first attempt of a unit's first exchange counts for the side that it was dealt to."""
+        """The first attempt of a unit's first exchange counts for the side that it was dealt to.
+
+        A unit that the candidate would have had, but for its open breaker, is a failure of the candidate's: otherwise
+        one that fails would keep its failures out of sight.
+        """
         rollout, canary, decision = self._rolling(exchange.at), self._canary, exchange.decision
         assert canary is not None  # noqa: S101
         if decision is None or not exchange.attempts or not decision.unit:
@@ -169,13 +173,13 @@ class Learner:
         health = VERDICTS[first.kind].health
         if health is Health.NEUTRAL or first.target != decision.candidates[0]:
             return
-        well = health is Health.SUCCESS
+        well, took = health is Health.SUCCESS, _ttft(first)
+        on_trial = called(first.target, canary.candidate)
+        if not on_trial and _broken(decision, canary) and canary.deals(decision.unit, rollout.share):
+            on_trial, well = True, False
         scores = {"success": float(well)}
-        if canary.slo is not None:
-            took = _ttft(first)
-            if not well or took is not None:
-                scores["fast"] = float(well and took is not None and took <= canary.slo)
-        on_trial = called(Candidate(first.target), canary.candidate)
+        if canary.slo is not None and (not well or took is not None):
+            scores["fast"] = float(well and took is not None and took <= canary.slo)
         event = rollout.unit(decision.unit, on_trial, scores, exchange.at)
         self.dirty = True
         if event is not None:
@@ -297,6 +301,11 @@ def _kept(path: Path) -> dict[str, dict[str, Any]]:
 def _text(at: float) -> str:
     """Seconds since the epoch as ISO 8601 text in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _broken(decision: Decision, canary: Canary) -> bool:
+    """The candidate was passed over for its open breaker."""
+    return any(reason == Passed.BREAKER and called(name, canary.candidate) for name, reason in decision.passed_over)
 
 
 def _ttft(attempt: Attempt) -> float | None:

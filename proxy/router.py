@@ -251,7 +251,8 @@ def _one_after_the_other(plans: Sequence[Plan]) -> Plan:
     targets = list(first.targets)
     passed = list(first.decision.passed_over)
     for plan in plans[1:]:
-        targets += [target for target in plan.targets if target not in targets]
+        known = {target.name for target in targets}
+        targets += [target for target in plan.targets if target.name not in known]
         passed += plan.decision.passed_over
     names = tuple([target.name for target in targets])
     none = [None] * (len(targets) - len(first.targets))

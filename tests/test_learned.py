@@ -139,6 +139,23 @@ def test_a_canary_counts_the_side_that_was_dealt_and_all_its_credentials() -> No
     assert one.rollout.units == 1
 
 
+def test_an_open_breaker_hides_no_failure_of_a_canary() -> None:
+    one = learner(Canary("b", steps=(0.5, 1.0)))
+    for at in range(400):
+        made = exchange("a", unit=f"u{at}")
+        made.decision = Decision("x", 1.0, ("a",), (("b", "breaker_open"),), unit=f"u{at}")
+        one.accept(made)
+    assert one.rollout is not None
+    assert one.rollout.status is Status.HARM
+    idle = learner(Canary("b", steps=(0.5, 1.0)))
+    for at in range(400):
+        made = exchange("a", unit=f"u{at}")
+        made.decision = Decision("x", 1.0, ("a",), (("b", "rate_limit"),), unit=f"u{at}")
+        idle.accept(made)
+    assert idle.rollout is not None
+    assert (idle.rollout.status, idle.rollout.units) == (Status.RUNNING, 0)
+
+
 def test_a_reload_keeps_what_the_same_policy_learned() -> None:
     learners = Learners()
     first = learners.learner("chat", Bandit())

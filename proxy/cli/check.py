@@ -143,8 +143,18 @@ def _routes(config: Config) -> Iterator[list[str]]:
         tries = f"{route.retries.per_target} a target, {route.retries.per_request} in all"
         names = ", ".join((name, *route.aliases))
         for number, target in enumerate(route.targets, 1):
-            first = [names, route.policy.kind, tries] if number == 1 else ["", "", ""]
+            first = [names, _policy(route), tries] if number == 1 else ["", "", ""]
             yield [*first, str(number), _target_name(target), _settings(route, target)]
+
+
+def _policy(route: Route) -> str:
+    """Its kind, and what was written about it."""
+    policy = route.policy
+    said = policy.model_dump(mode="json", exclude_unset=True, exclude={"kind"})
+    parts = [f"{name}={_json(value)}" for name, value in said.items()]
+    if route.explore:
+        parts.append(f"explore={route.explore:g}")
+    return f"{policy.kind} ({', '.join(parts)})" if parts else policy.kind
 
 
 def _target_name(target: Target) -> str:
@@ -160,6 +170,12 @@ def _settings(route: Route, target: Target) -> str:
     parts += [f"{name}:={_json(value)} (forced)" for name, value in target.force.items()]
     if target.context_window:
         parts.append(f"context {target.context_window} tokens")
+    if target.priority != 1:
+        parts.append(f"priority {target.priority}")
+    if target.weight != 1.0:
+        parts.append(f"weight {target.weight:g}")
+    if target.lacks:
+        parts.append(f"lacks {', '.join(target.lacks)}")
     for name, value in route.failover_on:
         if value != getattr(FailoverOn(), name):
             parts.append(f"{'fails' if value else 'does not fail'} over on {name}")
@@ -223,7 +239,8 @@ def _price(name: str, tariff: Tariff | None) -> list[str]:
 def _keys(config: Config) -> Iterator[list[str]]:
     for key in config.keys:
         direct = config.server.direct == "always" or (config.server.direct == "auto" and key.direct)
-        yield [key.name, "every route, and provider/model" if direct else "every route"]
+        routes = "every route" if key.routes is None else ", ".join(key.routes) or "no route"
+        yield [key.name, f"{routes}, and provider/model" if direct else routes]
 
 
 def _clean(text: str) -> str:

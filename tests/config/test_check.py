@@ -51,7 +51,7 @@ def test_a_good_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         "chat, fast  ordered  3 a target, 2 in all  1  openai/gpt-5-mini  total 300s; ttft 10s; stall 5s; "
         'max_tokens=10; seed=2; temperature=0.5; user:="proxy" (forced); fails over on bad_request',
         "                                           2  local/llama        total 300s; ttft 1s; stall 5s; seed=2; "
-        'temperature=0.5; max_completion_tokens=1024; user:="proxy" (forced); fails over on bad_request',
+        'temperature=0.5; max_completion_tokens=1024; user:="proxy" (forced); weight 2; fails over on bad_request',
         "*           ordered  3 a target, 5 in all  1  openai/gpt-5-mini  stall 5s; max_tokens=10; seed=1",
         "",
         f"PRICE OF           INPUT  CACHE READ  CACHE WRITE  OUTPUT  {'MORE':51}  FROM",

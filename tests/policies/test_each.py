@@ -103,6 +103,7 @@ def test_fastest_counts_load() -> None:
 
 def test_fastest_tries_what_it_does_not_know() -> None:
     assert firsts(Fastest(), [A._replace(ttft=0.2, in_flight=1), B])["b"] == 2000
+    assert firsts(Fastest(), [A._replace(ttft=9.8), B])["b"] == 2000, "punished for failures"
 
 
 def test_a_low_quantile_is_preferred_and_the_others_are_explored() -> None:

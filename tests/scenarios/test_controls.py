@@ -79,6 +79,7 @@ def test_models_are_further_fallbacks_under_any_name() -> None:
     assert names() == ["one/small", "large", "two/m"]
     assert names(models=["spare"]) == ["one/small", "large", "two/m", "two/spare"]
     assert names(fallbacks=[{"model": "spare"}, "one/direct"])[3:] == ["two/spare", "one/direct"]
+    assert names(models=["one/small"]) == ["one/small", "large", "two/m"], "the same target by another way"
     assert names(models=["gpt-4o", "chat"]) == ["one/small", "large", "two/m"]
     assert refused(request(models=["nonsense"])).status == 404
 
