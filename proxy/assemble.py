@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from proxy.capture import Capture, Rule
 from proxy.clock import SECOND, RealClock
 from proxy.config.known import is_loopback
 from proxy.config.policy import policy_of
+from proxy.credentials import Source, Token, from_command, from_file, from_google
 from proxy.endpoints import Front
 from proxy.learned import Learners
 from proxy.measure.store.bodies import Body
@@ -60,6 +61,8 @@ class Parts(NamedTuple):
     upstreams: Upstreams
     learners: Learners
     media: Media | None = None
+    tokens: Mapping[str, Token] = {}
+    """By the provider's name, where it has a token that expires."""
 
 
 def front(
@@ -72,7 +75,8 @@ def front(
 ) -> Front:
     """Everything that a reload replaces. Kept over it, if given: the prices, how the targets are, what was learned."""
     kept = upstreams or Upstreams(RealClock(), rng)
-    parts = Parts(config, transport_for, book or prices(config), kept, learners or Learners(), _media(config))
+    learned = learners or Learners()
+    parts = Parts(config, transport_for, book or prices(config), kept, learned, _media(config), _tokens(config))
     return Front(_gate(config), _router(parts, rng), config.server.body_limit, tuple(config.providers))
 
 
@@ -82,6 +86,21 @@ def _media(config: settings.Config) -> Media | None:
     if which == "never":
         return None
     return Media(Fetcher(schemes=frozenset({"https"} if which == "https" else {"http", "https"})))
+
+
+def _tokens(config: settings.Config) -> dict[str, Token]:
+    found = {}
+    for name, provider in config.providers.items():
+        source: Source | None = None
+        if provider.token_command:
+            source = from_command(provider.token_command)
+        elif provider.token_file:
+            source = from_file(provider.token_file)
+        elif provider.google_key:
+            source = from_google(provider.google_key)
+        if source is not None:
+            found[name] = Token(source, provider.token_lasts)
+    return found
 
 
 _TAKES_NO_LINKS = {"bedrock", "gemini"}
@@ -231,6 +250,7 @@ def targets_of(parts: Parts, target: settings.Target, unsupported: str, breaker:
             weight=target.weight,
             context_window=target.context_window,
             unsupported=unsupported,
+            token=parts.tokens.get(target.provider),
             media=parts.media if provider.dialect in _TAKES_NO_LINKS else None,
             priority=target.priority,
             lacks=frozenset(target.lacks),

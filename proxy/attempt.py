@@ -197,6 +197,10 @@ class Try:
         if target.media is not None and isinstance(ask, ChatRequest) and target.media.may_hold_links(ask):
             ask = await target.media.inlined(ask)
             now = self._clock.now()
+        token: Headers = ()
+        if target.token is not None:
+            token = await target.token.header()
+            now = self._clock.now()
         self._decoder = speaker.decoder(ask, target.endpoint, self._minted)
         built = speaker.build(ask, target.endpoint)
         dropped = (*lost, *built.dropped) if lost else built.dropped
@@ -216,6 +220,8 @@ class Try:
         if target.sign is not None:
             host = authority(target.origin).decode()
             extra = (*extra, *target.sign(head.method, host, head.path, built.body, self._clock.wall()))
+        if token:
+            extra = (*extra, *token)
         if attempt.trace_headers:
             extra = (*extra, *attempt.trace_headers)
         self._reply = reply = await connection.send(UpstreamRequest(head, built.body, extra, self._replay))

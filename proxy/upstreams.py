@@ -19,6 +19,7 @@ from policies.base import Candidate
 from policies.breaker import Breaker
 from proxy.clock import SECOND, Clock
 from proxy.condition import Condition, Credential
+from proxy.credentials import Token
 from proxy.media import Media
 from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
@@ -66,6 +67,7 @@ class Target:
         "provider",
         "sign",
         "timeouts",
+        "token",
         "transport",
         "unsupported",
         "weight",
@@ -89,6 +91,7 @@ class Target:
         condition: Condition | None = None,
         heeds_breaker: bool = True,
         media: Media | None = None,
+        token: Token | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -109,6 +112,8 @@ class Target:
         self.condition = condition or Condition(name, Credential(), Random())  # noqa: S311  (jitter)
         """How it is; shared with every other route's target of the same model and credential."""
         self.heeds_breaker = heeds_breaker
+        self.token = token
+        """Instead of a credential that stays the same."""
         self.media = media
         """Fetches linked files, for a target that takes none by link; None where links are passed on."""
         self.sign: Sign | None = provider.signer(endpoint, credential) if isinstance(provider, Signs) else None

@@ -34,6 +34,10 @@ class Reading(NamedTuple):
     """Names that the file itself configures."""
 
 
+TOKENS = ("token_command", "token_file", "google_key")
+"""Sources of tokens that expire."""
+
+
 def key_variable(row: Row, env: Mapping[str, str]) -> str | None:
     """The first of the row's variables that is set and not empty; `A:B` are two that are needed together."""
     return next((name for name in row.variables if all(env.get(part) for part in name.split(":"))), None)
@@ -136,12 +140,15 @@ def _filled(name: str, entry: Any, env: Mapping[str, str]) -> Any:
         full.setdefault("base_url", row.base_url)
     full.setdefault("verbatim", row.verbatim)
     full.setdefault("usage_in_stream", row.usage_in_stream)
-    if "api_key" not in full and "api_keys" not in full:
+    if not full.keys() & _KEYS:
         variable = key_variable(row, env)
         if variable or (row.key_required and row.variables):
             full["api_key"] = f"env:{variable or row.variables[0]}"
     return full
 
+
+_KEYS = {"api_key", "api_keys", *TOKENS}
+"""Where a credential may come from."""
 
 VERTEX_HINT = "providers: {vertex: {project: …, location: …, api_key: env:…}}"
 

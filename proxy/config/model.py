@@ -76,6 +76,14 @@ class Provider(Section):
     api_keys: Annotated[tuple[Secret, ...], EmptyIsNone] = Field(
         default=(), description="Several keys, each with its own health and limits."
     )
+    token_command: tuple[Text, ...] = Field(
+        default=(), description="Program and arguments that print a bearer token; run again before it expires."
+    )
+    token_file: Text | None = Field(default=None, description="File in which another program keeps a bearer token.")
+    google_key: Text | None = Field(
+        default=None, description="Key file of a Google service account or user, or `default`."
+    )
+    token_lasts: Duration = Field(default=2700.0, description="How long a token is good that does not say so.")
     like: Text | None = Field(default=None, description="A known name whose row applies, for a second account.")
     http: Literal["auto", "native", "httpx"] = Field(
         default="auto", description="The HTTP client; auto takes httpx where an outbound proxy applies."

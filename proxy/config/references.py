@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from proxy.config.known import BEDROCK_HINT, VERTEX_HINT, Reading, aws_region, check_dialect, dialect_of, unknown_like
+from proxy.config.known import (
+    BEDROCK_HINT,
+    TOKENS,
+    VERTEX_HINT,
+    Reading,
+    aws_region,
+    check_dialect,
+    dialect_of,
+    unknown_like,
+)
 from proxy.config.problems import Wrong, did_you_mean, path_text
 from proxy.config.values import resolve_secret
 from proxy.providers.catalog import CATALOG
@@ -96,6 +105,9 @@ def _providers(value: Any, reading: Reading) -> Iterator[Finding]:
             yield Finding(("providers", name, "like"), f"not a known provider: {like!r}", near)
         if provider.get("api_key") is not None and provider.get("api_keys"):
             yield Finding(("providers", name, "api_keys"), "api_key stands beside it", "put all keys into api_keys")
+        given = [one for one in ("api_key", "api_keys", *TOKENS) if provider.get(one)]
+        if len(given) > 1 and given[-1] in TOKENS:
+            yield Finding(("providers", name, given[-1]), f"{given[0]} stands beside it", "keep one of the two")
 
 
 def _same_targets(value: Any) -> Iterator[Finding]:

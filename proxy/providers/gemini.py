@@ -2,7 +2,7 @@
 
 Wire facts from Google's API reference, from the types of google-genai and from recorded traffic. A stream has no end
 marker: it is over when the connection ends after a finish reason. Keys go into a header, never into the address. On
-Vertex the credential is an OAuth access token as it was configured; it is not renewed here.
+Vertex the credential is an OAuth access token; `proxy.credentials` renews it, where the config says how.
 """
 
 from __future__ import annotations

@@ -69,7 +69,12 @@ def shown(path: str, default: Any) -> str:
         return f"`{default // 2**20}MiB`"
     if path.startswith("retention.") or path == "capture.ttl":
         return f"`{default / 86400:g}d`"
-    if ".timeouts." in path or path in ("server.drain", "shadow.NAME.timeout", "shadow.NAME.late_above"):
+    if ".timeouts." in path or path in (
+        "server.drain",
+        "providers.NAME.token_lasts",
+        "shadow.NAME.timeout",
+        "shadow.NAME.late_above",
+    ):
         return f"`{default:g}s`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
