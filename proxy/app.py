@@ -19,7 +19,7 @@ from proxy.clock import SECOND, RealClock
 from proxy.downstream import Receive, Scope, Send
 from proxy.endpoints import DOORS, Doors, Front
 from proxy.engine import Engine
-from proxy.experiments import experiments
+from proxy.experiments import checked, experiments
 from proxy.learned import Learners
 from proxy.listing import Listing
 from proxy.measure.bus import Bus
@@ -165,8 +165,17 @@ class App:
         transport_for = self._transports.for_provider
         return front(config, transport_for, self._rng, self._book, self.upstreams, self.learners)
 
+    def create_shadow(self, name: str, told: object) -> None:
+        """An experiment beside the config's. Raises ValueError with what is wrong with it."""
+        if name in self.config.shadow or any(one.partition(":")[0] == name for one in self.mirror.experiments):
+            raise ValueError(f"there is an experiment {name!r} already")
+        checked(told, self.config)
+        self.mirror.create(name, told)
+        self._load_shadow(self.config)
+
     def _load_shadow(self, config: settings.Config) -> None:
-        made = [*experiments(config, self._background.for_provider, self._book, self.mirror.day())]
+        created = self.mirror.created()
+        made = [*experiments(config, created, self._background.for_provider, self._book, self.mirror.day())]
         self.mirror.load(made, frozenset(key.name for key in config.keys if key.shadow == "never"))
         kept = capture(config, self._bodies.keep) if self._bodies is not None else None
         self.doors.onlookers = (

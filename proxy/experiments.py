@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from random import SystemRandom
 from typing import Any
+
+import orjson
+from pydantic import ValidationError
 
 from policies import POLICIES
 from policies.retry import FailoverOn, Limits
@@ -12,6 +17,7 @@ from proxy import config as settings
 from proxy import scoring
 from proxy.assemble import Parts, TransportFor, targets_of
 from proxy.clock import RealClock
+from proxy.config.known import Reading
 from proxy.config.resolve import merged_params
 from proxy.config.shadow import Candidate, Shadow
 from proxy.learned import Learners
@@ -22,14 +28,48 @@ from proxy.shadow.experiment import Experiment
 from proxy.shadow.terms import Terms, terms_of
 from proxy.upstreams import Upstreams
 
+log = logging.getLogger(__name__)
+
 _ONCE = Limits(per_target=1, per_request=1)
 """A mirrored request is sent once: no retry, no failover, and no second sending on a new connection."""
 
 
-def experiments(config: settings.Config, transport_for: TransportFor, book: Book, day: str) -> Iterator[Experiment]:
-    """`transport_for`: connections of the background alone. `day`: today, as in the records."""
+def experiments(
+    config: settings.Config, created: Mapping[str, str], transport_for: TransportFor, book: Book, day: str
+) -> Iterator[Experiment]:
+    """`transport_for`: connections of the background alone. `day`: today, as in the records.
+
+    `created` over the API, as JSON; the config's own win over one of the same name.
+    """
+    for name, text in created.items():
+        if name not in config.shadow:
+            try:
+                section = checked(orjson.loads(text), config)
+            except ValueError as error:
+                log.error("the shadow experiment %s, made over the API, no longer fits the config: %s", name, error)
+            else:
+                yield from one(name, section, config, transport_for, book, day)
     for name, section in config.shadow.items():
         yield from one(name, section, config, transport_for, book, day)
+
+
+def checked(told: object, config: settings.Config) -> Shadow:
+    """An experiment from outside the config's file. Raises ValueError with what is wrong."""
+    try:
+        section = Shadow.model_validate(told, context=Reading({}, Path(), frozenset(config.providers)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    for route in section.mirrored:
+        if route not in config.routes:
+            raise ValueError(f"there is no route {route!r}")
+    asked = [candidate.provider for candidate in section.arms.values()]
+    if section.primary is not None and section.primary.model is not None:
+        asked.append(section.primary.model.partition("/")[0])
+    for provider in asked:
+        if provider not in config.providers:
+            raise ValueError(f"the config has no provider {provider!r}")
+    return section
 
 
 def one(

@@ -25,6 +25,10 @@ class Budget:
         self.spent_today = spent_today
         self._reserved = 0.0
 
+    def limit(self, per_day: float, total: float) -> None:
+        """Other limits from now on; what is spent stays spent."""
+        self._per_day, self._total = per_day, total
+
     def reserve(self, usd: float, day: str) -> str | None:
         """Takes the amount out; or says which limit leaves no room for it: `day` or `total`."""
         if day != self._day:

@@ -64,6 +64,7 @@ class Mirror:
         self._batch = Batch()
         self._lost = 0
         self._heard = 0
+        self._created: dict[str, str] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._at = Timestamps()
@@ -107,6 +108,21 @@ class Mirror:
         if self._keeper is not None:
             self._keeper.cancel()
         await self._write()
+
+    def created(self) -> dict[str, str]:
+        """Experiments that were made over the API, by name, each as the config would have it in JSON."""
+        if self._ledger is not None and not self._created:
+            try:
+                self._created = self._ledger.created()
+            except (sqlite3.Error, OSError, SchemaError) as error:
+                log.error("experiments made over the API are left out, since the store cannot be read: %s", error)
+        return self._created
+
+    def create(self, name: str, told: object) -> None:
+        """Remembers a checked experiment; the next `load` begins it."""
+        self._created = {**self.created(), name: orjson.dumps(told).decode()}
+        if self._ledger is not None:
+            self._batch.events.append((self._now(), name, "", "created", self._created[name]))
 
     def tell(self, name: str, event: str, detail: Mapping[str, object] | None = None) -> None:
         """`paused`, `resumed`, `stopped` or `promoted`, from the API. Raises KeyError."""
@@ -211,7 +227,12 @@ class Mirror:
             self._drop(experiment, "fault")
             return
         experiment.budget.settle(reserved, paired.spent)
-        self._settle(experiment, paired)
+        self._settle(self._present(experiment), paired)
+
+    def _present(self, experiment: Experiment) -> Experiment:
+        """The same experiment as it is now: the config may have been loaded anew meanwhile."""
+        now = self.experiments.get(experiment.terms.name)
+        return now if now is not None and now.terms.version == experiment.terms.version else experiment
 
     def _settle(self, experiment: Experiment, paired: Paired) -> None:
         unit = paired.pair.unit
@@ -349,5 +370,5 @@ def _carry_on(before: Experiment, after: Experiment) -> None:
     after.tally, after.counts, after.seen = before.tally, before.counts, before.seen
     after.state, after.why, after.label = before.state, before.why, before.label
     after.paused, after.stopped = before.paused, before.stopped
-    budget = before.budget
-    after.budget.spent, after.budget.spent_today = budget.spent, budget.spent_today
+    after.budget = before.budget
+    after.budget.limit(after.terms.per_day, after.terms.total)

@@ -29,12 +29,15 @@ class State(Protocol):
 
     @property
     def gate(self) -> Gate: ...
+    def create_shadow(self, name: str, told: object) -> None:
+        """Raises ValueError with what is wrong with it."""
+        ...
 
 
 def routes(state: State, ledger: Ledger | None, answer: Callable[[Any], Response]) -> list[Route]:
     pages = _Pages(state, ledger, answer)
     return [
-        Route("/api/shadow", pages.all),
+        Route("/api/shadow", pages.all, methods=["GET", "POST"]),
         Route("/api/shadow/{name:path}", pages.one, methods=["GET", "POST"]),
         Route("/api/feedback", pages.feedback, methods=["POST"]),
     ]
@@ -48,6 +51,16 @@ class _Pages:
 
     async def all(self, request: Request) -> Response:
         self._state.gate.admin(request.headers.raw)
+        if request.method == "POST":
+            not_from_elsewhere(request.headers.raw)
+            told = await _object(request)
+            name = told.pop("name", None)
+            if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or ":" in name:
+                raise Refusal(400, "`name` must be a short text without a colon.", param="name")
+            try:
+                self._state.create_shadow(name, told)
+            except ValueError as error:
+                raise Refusal(400, f"This is no experiment: {error}.") from None
         return self._answer({"experiments": await self._shown([*self._state.mirror.experiments.values()])})
 
     async def _shown(self, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:

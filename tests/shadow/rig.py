@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from proxy.app import App
-from proxy.config import parse
+from proxy.config import Config, parse
 from proxy.shadow.experiment import Experiment
 
 LIMIT_S = 60.0
@@ -36,6 +36,10 @@ def experiment(candidate: str = "candidate", **more: Any) -> dict[str, Any]:
     return told | more
 
 
+def _read(told: Mapping[str, Any]) -> Config:
+    return parse(json.dumps(told), source="test.json", format="json", env={}, folder=Path())
+
+
 class Rig:
     def __init__(self, app: App, client: httpx.AsyncClient) -> None:
         self.app = app
@@ -46,6 +50,10 @@ class Rig:
         """The only experiment."""
         (experiment,) = self.app.mirror.experiments.values()
         return experiment
+
+    def load(self, told: Mapping[str, Any]) -> None:
+        """As when the file was saved."""
+        self.app.load(_read(told))
 
     async def ask(self, text: str = "hello", headers: Mapping[str, str] | None = None, **more: Any) -> httpx.Response:
         body = {"model": "chat", "messages": [{"role": "user", "content": text}], "max_tokens": 100, **more}
@@ -63,7 +71,7 @@ class Rig:
 @asynccontextmanager
 async def rig(told: Mapping[str, Any]) -> AsyncIterator[Rig]:
 
-    app = App(parse(json.dumps(told), source="test.json", format="json", env={}, folder=Path()))
+    app = App(_read(told))
     app.mirror.start()
     try:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -294,6 +294,55 @@ def test_a_store_that_fails_costs_pairs_no_requests(tmp_path: Path) -> None:
     run(test())
 
 
+def test_an_experiment_is_made_over_the_api_and_survives(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Scripted({"primary": PRIMARY, "candidate": PRIMARY}).serving() as there:
+            told = config(tmp_path, there.url, {})
+            async with rig(told) as proxy:
+                post = proxy.client.post
+                for wrong in (
+                    {},
+                    {"name": "x", "route": "chat"},
+                    {"name": "x", **experiment(), "route": "other"},
+                    {"name": "x", **experiment(), "candidate": "nowhere/b"},
+                    {"name": "x", **experiment(primary="validty")},
+                    {"name": "a:b", **experiment()},
+                ):
+                    answer = await post("/api/shadow", json=wrong)
+                    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+                assert (await post("/api/shadow", json={"name": "x", **experiment()})).status_code == 200
+                assert (await post("/api/shadow", json={"name": "x", **experiment()})).status_code == 400
+                await proxy.ask("hello")
+                await proxy.idle()
+                assert proxy.one.counts["completed"] == 1
+            async with rig(told) as proxy:
+                assert proxy.one.counts["completed"] == 1
+                await proxy.ask("hello again")
+                await proxy.idle()
+                assert proxy.one.tally.units == 2
+
+    run(test())
+
+
+def test_a_config_loaded_anew_goes_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Scripted({"primary": PRIMARY, "candidate": Model(valid=1.0, ttft=0.2)}).serving() as there:
+            told = config(tmp_path, there.url, {"x": experiment(primary="validity")})
+            async with rig(told) as proxy:
+                await proxy.ask("one", **JSON)
+                before = proxy.one
+                told["shadow"]["x"]["rate"] = 0.0
+                proxy.load(told)
+                assert proxy.one is not before
+                await proxy.idle()
+                assert proxy.one.tally.units == 1, "what was under way is counted"
+                assert proxy.one.budget.spent == pytest.approx(120e-6)
+                await proxy.ask("two", **JSON)
+                assert (proxy.one.counts["unsampled"], there.asked["candidate"]) == (1, 1)
+
+    run(test())
+
+
 def test_feedback_and_actions_over_http(tmp_path: Path) -> None:
     async def test() -> None:
         async with (

@@ -183,6 +183,14 @@ class Ledger:
         with self._open() as connection:
             return self._events(connection, "n > ?", after)
 
+    def created(self) -> dict[str, str]:
+        """Experiments that were made over the API, by name: what the config would say of each, as JSON."""
+        with self._open() as connection:
+            made: dict[str, str] = {}
+            for event in self._events(connection, "event = ?", "created"):
+                made[event.experiment] = event.detail
+            return made
+
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """For reports: `query` is a constant of ours."""
         with self._open() as connection:
