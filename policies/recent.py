@@ -121,6 +121,11 @@ class Peak:
         self._at = now
         self._excess = max(seconds, self._excess * kept)
 
+    @property
+    def usual(self) -> float:
+        """The slow average; 0 of nothing."""
+        return self._usual
+
     def value(self, now: float) -> float | None:
         """None before the first."""
         if not self._n and self._excess == 0.0:

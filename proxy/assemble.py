@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
+from policies.gradient import FIRST, Gradient
 from policies.ordered import Ordered
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
 from proxy.auth import Gate, Key
 from proxy.capture import Capture, Rule
 from proxy.clock import SECOND, RealClock
+from proxy.condition import Condition
 from proxy.config.known import is_loopback
 from proxy.config.policy import policy_of
 from proxy.credentials import Source, Token, from_command, from_file, from_google
@@ -36,6 +38,7 @@ from proxy.providers.quirks import PLAIN
 from proxy.router import Route, Router
 from proxy.transport.base import Transport
 from proxy.transport.fetch import Fetcher
+from proxy.turns import Turns
 from proxy.upstreams import Target, Timeouts, Upstreams
 
 DIALECTS: dict[str, Provider] = {
@@ -75,9 +78,10 @@ def front(
 ) -> Front:
     """Everything that a reload replaces. Kept over it, if given: the prices, how the targets are, what was learned."""
     kept = upstreams or Upstreams(RealClock(), rng)
-    learned = learners or Learners()
+    kept.unbound()
+    learned, server = learners or Learners(), config.server
     parts = Parts(config, transport_for, book or prices(config), kept, learned, _media(config), _tokens(config))
-    return Front(_gate(config), _router(parts, rng), config.server.body_limit, tuple(config.providers))
+    return Front(_gate(config), _router(parts, rng), server.body_limit, server.concurrency, tuple(config.providers))
 
 
 def _media(config: settings.Config) -> Media | None:
@@ -157,6 +161,7 @@ def _gate(config: settings.Config) -> Gate:
                 key.direct,
                 frozenset(key.routes) if key.routes is not None else None,
                 frozenset(key.tags),
+                ("high", "normal", "low").index(key.priority),
             )
             for key in config.keys
         ],
@@ -206,6 +211,8 @@ def _router(parts: Parts, rng: Random) -> Router:
             context_window=None,
             priority=1,
             lacks=(),
+            concurrency=None,
+            queue=0,
             timeouts=defaults.timeouts,
         )
         return targets_of(parts, target, defaults.unsupported, defaults.breaker)
@@ -255,7 +262,7 @@ def targets_of(parts: Parts, target: settings.Target, unsupported: str, breaker:
             priority=target.priority,
             lacks=frozenset(target.lacks),
             price=price_of(parts.book, config, target),
-            condition=parts.upstreams.condition(label, endpoint, credential),
+            condition=_bounded(parts.upstreams.condition(label, endpoint, credential), target),
             heeds_breaker=breaker,
         )
         for label, credential in zip(_labels(config, target), credentials, strict=True)
@@ -272,6 +279,19 @@ def _operations(provider: settings.Provider, row: Row | None) -> frozenset[str] 
     if row is None or row.dialect != provider.dialect:
         return UNKNOWN_SERVER if provider.dialect == "openai" else None
     return row.operations
+
+
+def _bounded(condition: Condition, target: settings.Target) -> Condition:
+    """With the bounds of this config. Who waits stays where he is; and who asks for it directly is bound as all are."""
+    told, turns = target.concurrency, condition.turns
+    if told is None:
+        return condition
+    if turns is None:
+        turns = condition.turns = Turns(0, 0)
+    turns.adapts = (turns.adapts or Gradient()) if told == "auto" else None
+    turns.limit = FIRST if told == "auto" else told
+    turns.queue = target.queue
+    return condition
 
 
 def _timeouts(seconds: settings.Timeouts) -> Timeouts:

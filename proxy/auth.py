@@ -24,6 +24,8 @@ class Key(NamedTuple):
     """The routes that it may ask for; None: all."""
     tags: frozenset[str] = frozenset()
     """Tags of all its requests."""
+    rank: int = 1
+    """0 goes first where there is a queue, 2 last, and is turned away first."""
 
 
 def header(headers: Headers, name: bytes) -> bytes:

@@ -21,6 +21,7 @@ from proxy.clock import Clock
 from proxy.providers.allowances import allowances
 from proxy.record import Attempt
 from proxy.transport.base import Headers
+from proxy.turns import Turns
 from proxy.wire.request import Request
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Condition:
         "rng",
         "throttled",
         "tpot",
+        "turns",
         "whole",
     )
 
@@ -122,6 +124,8 @@ class Condition:
         """Tokens of an answer, on average."""
         self.limits: Limits | None = None
         """Known from the first answer that tells any."""
+        self.turns: Turns | None = None
+        """A bound on what is under way, where the config has one."""
         self.quiet = True
         """Nothing stands against asking it, now or soon: the short way for nearly every request."""
 
@@ -139,6 +143,9 @@ class Condition:
             return Passed.COOLING
         if self.breaker.blocks(now):
             return Passed.BREAKER if heeds_breaker else ""
+        turns = self.turns
+        if turns is not None and turns.full(self.in_flight):
+            return Passed.BUSY
         limits = self.limits
         if limits is not None and ask is not None and limits.wait(self._need(limits, ask), now) > 0.0:
             return Passed.LIMIT
@@ -149,6 +156,8 @@ class Condition:
     def hold(self, now: float, heeds_breaker: bool, ask: Request) -> Hold | None:
         """What keeps a request from being sent here that has nowhere else to go; None: nothing."""
         reason = self.barred(now, heeds_breaker, ask)
+        if reason == Passed.BUSY:
+            return Hold(Passed.BUSY, self._until_free())
         if reason == Passed.LIMIT and self.limits is not None:
             return Hold(Passed.LIMIT, self.limits.wait(self._need(self.limits, ask), now))
         if reason == Passed.COOLING:
@@ -174,6 +183,14 @@ class Condition:
         """A place in the queue for room under its limits, to be taken at `at`: who comes later waits longer."""
         return self.limits.reserve(self._need(self.limits, ask), at) if self.limits is not None else None
 
+    def _until_free(self) -> float:
+        """Seconds until a request that came now would have its turn, roughly; all that wait go before it."""
+        turns = self.turns
+        if turns is None:
+            return 0.0
+        each = self.first.usual + (self.tpot or 0.0) * self.output
+        return max(1.0, each * (turns.waiting + 1) / max(1, turns.limit))
+
     def unqueue(self, place: Reservation | None) -> None:
         if place is not None and self.limits is not None:
             self.limits.drop(place)
@@ -195,6 +212,8 @@ class Condition:
                 self.quiet = False
         tokens = (len(ask.raw) >> 2) + int(self.output)
         self.in_flight += 1
+        if self.turns is not None and self.turns.full(self.in_flight):
+            self.quiet = False
         self.outstanding += tokens
         if attempt.no == 1:
             self.budget.earn()
@@ -230,6 +249,8 @@ class Condition:
         if stream:
             self.first.add(usual, now)
             self.recent.add(seconds, now)
+            if self.turns is not None:
+                self.turns.observe(seconds, self.in_flight)
         else:
             self.whole.add(usual, now)
         self.throttled = 0
@@ -238,6 +259,8 @@ class Condition:
     def end(self, attempt: Attempt, begun: Begun, answered: bool) -> None:
         tokens, probe, place = begun
         self.in_flight -= 1
+        if self.turns is not None:
+            self.turns.freed(self.in_flight)
         self.outstanding -= tokens
         if attempt.no > 1:
             self.budget.under_way -= 1
@@ -326,6 +349,8 @@ class Condition:
             "in_flight": self.in_flight,
             "ttft": self.ttft(now),
             "retry_budget": round(self.budget.level, 1),
+            "concurrency": self.turns.limit if self.turns is not None else None,
+            "waiting": self.turns.waiting if self.turns is not None else 0,
             "limits_left": round(self.limits.share(now), 3) if self.limits is not None else None,
         }
 

@@ -16,6 +16,8 @@ import orjson
 from proxy.attempt import DRAIN, GONE, Gone
 from proxy.auth import Gate, Key, header
 from proxy.carry import Carry, Onlooker, carry_for
+from proxy.clock import SECOND
+from proxy.config.values import duration
 from proxy.downstream import Asgi, Downstream, Receive, Scope, Send
 from proxy.engine import Engine, Run
 from proxy.errors import Refusal
@@ -53,12 +55,16 @@ _FORWARDED = (b"openai-", b"x-ratelimit-", b"anthropic-ratelimit-")
 class Front:
     """What the endpoints read of the configuration; replaced whole when the config is loaded anew."""
 
-    __slots__ = ("body_limit", "gate", "providers", "router")
+    __slots__ = ("body_limit", "gate", "most", "providers", "router")
 
-    def __init__(self, gate: Gate, router: Router, body_limit: int, providers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, gate: Gate, router: Router, body_limit: int, most: int | None = None, providers: Sequence[str] = ()
+    ) -> None:
         self.gate = gate
         self.router = router
         self.body_limit = body_limit
+        self.most = most
+        """Requests in hand at once; None: as many as come."""
         self.providers = providers
         """Names of the configured ones."""
 
@@ -127,7 +133,12 @@ class Doors:
                 raise early
             client.watch(run.leave)
             run.exchange.request_bytes = len(body)
-            run.exchange.key = key.name if key is not None else None
+            if key is not None:
+                run.exchange.key, run.rank = key.name, key.rank
+            if front.most is not None:
+                run.admit(front.most)
+            if patience := header(client.headers, b"x-weighbridge-timeout"):
+                run.most_ns = _patience(patience)
             if traceparent := header(client.headers, b"traceparent"):
                 run.exchange.trace = trace_of(traceparent, header(client.headers, b"tracestate"))
             ask = door.parse(body, client.headers)
@@ -245,6 +256,22 @@ def _caller(ask: Request, key: Key | None, gate: Gate, headers: Headers, at: flo
     if key.tags:
         controls = controls._replace(tags=controls.tags | key.tags)
     return Caller(key.name, at, headers, controls, direct, key.routes)
+
+
+def _patience(told: bytes) -> int:
+    """What the client says of how long it will wait, in ns. Raises `Refusal` (400)."""
+    try:
+        text = told.decode("latin-1")
+        seconds = float(text) if text.replace(".", "", 1).isdigit() else duration(text)
+        if seconds <= 0:
+            raise ValueError
+    except ValueError as error:
+        raise Refusal(
+            400,
+            f"x-weighbridge-timeout: not a duration: {told[:40].decode('latin-1')!r}. Write 30s, 500ms, or seconds.",
+            code="invalid_timeout",
+        ) from error
+    return int(min(seconds, 1e6) * SECOND)
 
 
 async def _read_body(client: Downstream, limit: int) -> bytes:

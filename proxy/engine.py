@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from random import Random
+from typing import Any, TypeVar
 
 from policies.base import Passed
 from policies.retry import PATIENCE, QUEUE, Tries
@@ -18,7 +19,7 @@ from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone, Try
 from proxy.clock import SECOND, Clock, Deadline, Deadlines
 from proxy.errors import Refusal, TransportError, UpstreamError
-from proxy.failure import broken_off, exhausted, unavailable
+from proxy.failure import broken_off, exhausted, overloaded, unavailable
 from proxy.measure.bus import Bus
 from proxy.providers.base import Minted
 from proxy.record import Attempt, Exchange, Origin
@@ -30,6 +31,7 @@ from proxy.wire.render import OPENAI, Form, stream_bytes
 from proxy.wire.request import Request
 
 _TOTAL = 600 * SECOND
+T = TypeVar("T")
 
 
 class Engine:
@@ -78,6 +80,8 @@ class Run:
         "deadline",
         "ended",
         "exchange",
+        "most_ns",
+        "rank",
         "unrecorded",
         "upstream_ns",
     )
@@ -95,10 +99,20 @@ class Run:
         """When the last content that was handed on had been read."""
         self.ended = False
         """The answer is over: `next` has nothing more."""
+        self.rank = 0
+        """Who goes first where there is a queue: the lower."""
+        self.most_ns = _TOTAL
+        """How long the client gives it; `commit` takes the route's limit where that is shorter."""
         self.unrecorded = False
         """Nothing was asked and nothing is to be remembered."""
         self.upstream_ns = 0
         """Time spent waiting for upstreams or in deliberate pauses, up to the commit point."""
+
+    def admit(self, most: int) -> None:
+        """Raises `Refusal` (503) where more than `most` requests are in hand; of low priority, four fifths of that."""
+        if len(self._engine.running) > (most if self.rank <= 1 else most * 0.8):
+            self._fail(Kind.BUSY)
+            raise overloaded(1.0)
 
     async def commit(self, ask: Request, plan: Plan) -> bytes:
         """Tries targets until one answers; the first bytes for the client (all of them, if not streamed).
@@ -111,7 +125,7 @@ class Run:
         self._wants_usage = ask.wants_usage
         self._form = ask.form
         received = exchange.marks.received
-        self.deadline.total(received + plan.targets[0].timeouts.total)
+        self.deadline.total(received + min(plan.targets[0].timeouts.total, self.most_ns))
         place, wait_ns, tries = 0, 0, None
         if not plan.targets[0].condition.quiet:
             place, wait_ns = await self._enter(plan, ask)
@@ -307,6 +321,8 @@ class Run:
                 best, held = place, hold
         assert held is not None  # noqa: S101  (a plan is never empty)
         condition = plan.targets[best].condition
+        if held.reason is Passed.BUSY:
+            return best, await self._turn(plan, best, held.seconds)
         longest = {Passed.COOLING: PATIENCE, Passed.LIMIT: QUEUE}.get(held.reason, 0.0)
         if held.seconds <= min(longest, self.deadline.remaining(now) / SECOND):
             room = condition.queue(ask, now / SECOND + held.seconds)
@@ -321,10 +337,30 @@ class Run:
 
     async def _pause(self, seconds: float) -> int:
         """Waits before a further try; gives the time waited, in ns. Raises `Gone`, or `Refusal` at the end of time."""
+        return (await self._wait(asyncio.sleep(seconds)))[0]
+
+    async def _turn(self, plan: Plan, place: int, seconds: float) -> int:
+        """Waits for a turn at a target that is as busy as it may be; `seconds`: how long that will take, roughly."""
+        condition = plan.targets[place].condition
+        turns = condition.turns
+        assert turns is not None  # noqa: S101  (else it is not busy)
+        if turns.waiting < turns.queue:
+            waited, came = await self._wait(turns.wait(self.rank, min(QUEUE, self._seconds_left())))
+            if came:
+                turns.taken()
+                return waited
+        self._fail(Kind.BUSY)
+        raise unavailable(Passed.BUSY, seconds, [target.name for target in plan.targets])
+
+    def _seconds_left(self) -> float:
+        return max(0.0, self.deadline.remaining(self._engine.clock.now()) / SECOND)
+
+    async def _wait(self, what: Coroutine[Any, Any, T]) -> tuple[int, T]:
+        """The ns waited, and what came. Raises `Gone`, or `Refusal` at the end of time."""
         begun = self._engine.clock.now()
         self.deadline.limit("total", begun + _TOTAL)
         try:
-            await asyncio.sleep(seconds)
+            came = await what
         except asyncio.CancelledError:
             reason = self.deadline.taken()
             if reason is None:
@@ -334,7 +370,7 @@ class Run:
             if reason == "total":
                 raise self._exhausted(UpstreamError(Kind.TIMEOUT, "deadline", reason)) from None
             raise Gone(reason) from None
-        return self._engine.clock.now() - begun
+        return self._engine.clock.now() - begun, came
 
     def _exhausted(self, error: UpstreamError) -> Refusal:
         self._fail(error.kind)

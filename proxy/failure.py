@@ -33,6 +33,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.MALFORMED: ("api_error", "upstream_bad_response", "sent something that is not an answer"),
     Kind.TRUNCATED: ("api_error", "upstream_truncated", "broke off its answer"),
     Kind.STALL: ("timeout", "upstream_stalled", "stopped in the middle of its answer"),
+    Kind.BUSY: ("service_unavailable_error", "overloaded", "has too much under way"),
     Kind.INTERNAL: ("api_error", "internal_error", "was not asked properly, by a fault of the proxy"),
 }
 """Kind -> type and code of the error object, and what the last target did."""
@@ -76,6 +77,8 @@ class Told(Protocol):
 
 def unavailable(reason: Passed, seconds: float, targets: Sequence[str]) -> Refusal:
     """No target may be asked now, and it would take too long to wait for one; `seconds` until the first of them."""
+    if reason is Passed.BUSY:
+        return overloaded(seconds)
     names = targets[0] if len(targets) == 1 else f"all {len(targets)} targets of the route"
     if reason is Passed.BREAKER:
         return Refusal(
@@ -91,6 +94,17 @@ def unavailable(reason: Passed, seconds: float, targets: Sequence[str]) -> Refus
         f"The rate limit of {names} is used up; there is room again in {seconds:.1f} s.",
         type="rate_limit_error",
         code="rate_limit_exceeded",
+        retry_after=seconds,
+    )
+
+
+def overloaded(seconds: float) -> Refusal:
+    """As much is under way and waiting as may be."""
+    return Refusal(
+        503,
+        f"Too many requests are under way; try again in {seconds:.0f} s.",
+        type="service_unavailable_error",
+        code="overloaded",
         retry_after=seconds,
     )
 

@@ -24,6 +24,7 @@ from proxy.media import Media
 from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
+from proxy.turns import UNBOUND
 from proxy.wire.request import CHAT, Request
 
 DIRECT_LIMIT = 1000
@@ -230,6 +231,12 @@ class Upstreams:
             credential = self._credentials.setdefault(whose if secret else where, Credential())
             found = self._conditions[where] = Condition(name, credential, self._rng)
         return found
+
+    def unbound(self) -> None:
+        """Before a config is loaded, which sets its own bounds: those of the one before it are gone."""
+        for condition in list(self._conditions.values()):
+            if condition.turns is not None:
+                condition.turns.limit, condition.turns.adapts = UNBOUND, None
 
     def forgive(self) -> None:
         """A config was loaded: what was left alone is asked again, since somebody may have mended it."""

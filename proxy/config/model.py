@@ -59,6 +59,9 @@ class Server(Section):
     )
     metrics: Literal["open", "token"] = Field(default="open", description="Whether /metrics needs the admin token.")
     drain: Duration = Field(default=30.0, description="How long running requests may take to finish at shutdown.")
+    concurrency: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="Most requests in hand at once, those that wait included."
+    )
     body_limit: Size = Field(default=32 * 2**20, description="Largest request body.")
     fetch_links: Literal["never", "https", "any"] = Field(
         default="never", description="Whether linked files are fetched for targets that take none by link."
@@ -171,6 +174,10 @@ class Target(Section):
         default=(), description="What it cannot do; requests that need it go elsewhere."
     )
     timeouts: TimeoutsSection = Timeouts()
+    concurrency: Annotated[Whole, Field(ge=1)] | Literal["auto"] | None = Field(
+        default=None, description="Most requests under way there at once; auto learns it."
+    )
+    queue: Whole = Field(default=100, ge=0, description="Most requests that wait for one of them to end.")
 
     @model_validator(mode="before")
     @classmethod
@@ -244,6 +251,9 @@ class Key(Section):
     key: KeyDigest = Field(description="The key that it sends as a bearer token.")
     direct: Flag = Field(default=False, description="Whether it may ask for provider/model without a route.")
     routes: tuple[Name, ...] | None = Field(default=None, description="Which routes it may ask for; none: all.")
+    priority: Literal["high", "normal", "low"] = Field(
+        default="normal", description="Who goes first where requests wait; low is turned away first."
+    )
     rpm: NotYet = Field(default=None, description="Requests a minute.")
     tpm: NotYet = Field(default=None, description="Tokens a minute.")
     budget: NotYet = Field(default=None, description="Money it may spend.")

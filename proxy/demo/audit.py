@@ -58,9 +58,15 @@ def read_store(path: Path) -> Store:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
         connection.execute("PRAGMA query_only = 1")
         connection.execute("BEGIN")  # one state of the file for all three questions
-        (exchanges, different) = connection.execute("SELECT count(*), count(DISTINCT id) FROM v_exchanges").fetchone()
-        ours = connection.execute("SELECT id, outcome FROM v_exchanges WHERE model = ?", (LOAD,)).fetchall()
-        attempts = connection.execute("SELECT target, count(*) FROM v_attempts GROUP BY target").fetchall()
+        (exchanges, different) = connection.execute(
+            "SELECT count(*), count(DISTINCT id) FROM v_exchanges WHERE origin = 'live'"
+        ).fetchone()
+        ours = connection.execute(
+            "SELECT id, outcome FROM v_exchanges WHERE model = ? AND origin = 'live'", (LOAD,)
+        ).fetchall()
+        attempts = connection.execute(
+            "SELECT target, count(*) FROM v_attempts WHERE origin = 'live' GROUP BY target"
+        ).fetchall()
     whole = sum(outcome == "ok" for _, outcome in ours)
     return Store(exchanges, frozenset(id for id, _ in ours), exchanges - different, whole, Counter(dict(attempts)))
 
@@ -107,7 +113,11 @@ def audit(seen: Sequence[Seen], store: Path, proxy: Running, providers: Mapping[
     until = time.monotonic() + _SETTLE_SECONDS
     while True:
         metered = read_metrics(proxy.ask("/metrics").decode())
-        upstream = {name: int(running.ask_json("/stats")["requests"]) for name, running in providers.items()}
+        upstream = {
+            name: int(running.ask_json("/stats")["requests"])
+            for name, running in providers.items()
+            if name in PROVIDERS
+        }
         checks = compare(seen, read_store(store), metered, upstream)
         if all(check.agree for check in checks) or time.monotonic() > until:
             return checks

@@ -65,18 +65,23 @@ class Load:
             if asyncio.get_running_loop().time() >= until:
                 return
             turn += 1
-            seen = await self._ask(f"How heavy is truck {number}-{turn}?", stream=turn % 3 != 0)
+            seen = await self._ask(20 + number, turn, stream=turn % 3 != 0)
             self.seen.append(seen)
             self.errors += seen.error is not None
             if seen.error is None:
                 self.answered[seen.target or "nobody"] += 1
             self._heard(self)
 
-    async def _ask(self, question: str, *, stream: bool) -> Seen:
+    async def _ask(self, empty: int, freight: int, *, stream: bool) -> Seen:
+        """Asks for a sum; the metadata tell the shadow experiment what is right."""
+        question = f"How heavy is a truck with its freight: {empty} + {freight} tonnes?"
         id = target = None
         try:
             raw = await self._sdk.chat.completions.with_raw_response.create(
-                model=LOAD, messages=[{"role": "user", "content": question}], stream=stream
+                model=LOAD,
+                messages=[{"role": "user", "content": question}],
+                stream=stream,
+                metadata={"answer": str(empty + freight)},
             )
             id, target = raw.headers.get("x-request-id"), raw.headers.get("x-weighbridge-target")
             answer = raw.parse()

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 PROVIDERS = ("primary", "second", "third")
 """In the order in which the route asks them."""
+CANDIDATE = "candidate"
+"""A fourth provider, which no client is ever answered by: a share of the requests is mirrored to it."""
+EXPERIMENT = "cheaper"
 ROUTE = "chat"
 LOAD = "demo-load"
 """An alias of the route that the demo's own clients ask for, so that their records are known from others'."""
@@ -35,6 +38,7 @@ prices:
   primary/simulated: {{input: 0.15, output: 0.60}}
   second/simulated: {{input: 0.40, output: 1.60}}
   third/simulated: {{input: 1.25, output: 10.00}}
+  candidate/simulated: {{input: 0.10, output: 0.40}}
 routes:
   {route}:
     aliases: [{load}]
@@ -45,6 +49,16 @@ routes:
       - {{target: second/simulated, name: second}}
       # Nobody is left to ask after the last one, so it is given more time.
       - {{target: third/simulated, name: third, timeouts: {{ttft: 10s, answer: 20s}}}}
+# Most conversations are mirrored to a candidate as well, whose answers nobody sees: are its sums as right?
+shadow:
+  {experiment}:
+    route: {route}
+    candidate: {{target: candidate/simulated, name: candidate}}
+    rate: 60%
+    late_above: 250ms
+    primary: {{kind: numeric, expect_from: answer}}
+    guardrails: [{{kind: errors, margin: 0.05}}, {{kind: ttft, slo: 1s}}, cost]
+    margin: 0.1
 """
 
 
@@ -102,10 +116,11 @@ class Children:
         self.stop()
 
     def start_providers(self, settings: Mapping[str, object]) -> dict[str, Running]:
-        """All in the same health; a token every 8 ms. Raises `DemoError`."""
+        """All in the same health, the candidate too; a token every 8 ms. Raises `DemoError`."""
+        pace = ["--itl", "8ms", "--tokens", "8..20", "--skill", "0.97"]
         started = [
-            self._start(name, ["upstream", "--name", name, "--seed", str(seed), "--itl", "8ms", "--tokens", "8..20"])
-            for seed, name in enumerate(PROVIDERS, 1)
+            self._start(name, ["upstream", "--name", name, "--seed", str(seed), *pace])
+            for seed, name in enumerate((*PROVIDERS, CANDIDATE), 1)
         ]
         providers = {child.name: Running(child, _announced_port(child)) for child in started}
         for running in providers.values():
@@ -121,7 +136,12 @@ class Children:
         ]
         config = self.folder / "weighbridge.yaml"
         text = CONFIG.format(
-            port=port, storage=f"sqlite:///{self.store}", providers="\n".join(entries), route=ROUTE, load=LOAD
+            port=port,
+            storage=f"sqlite:///{self.store}",
+            providers="\n".join(entries),
+            route=ROUTE,
+            load=LOAD,
+            experiment=EXPERIMENT,
         )
         config.write_text(text, "utf-8")
         child = self._start("proxy", ["serve", "--config", str(config)])

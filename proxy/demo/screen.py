@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.demo.processes import PROVIDERS, ROUTE, Running
 from proxy.demo.tally import Tally, quantile
@@ -98,6 +99,7 @@ class Screen:
             "1 Start",
             f"The proxy listens on [cyan]{url}[/]",
             f"Its route [cyan]{ROUTE}[/] asks {first} first, then {second}, then {third}.",
+            "Most are mirrored to a cheaper candidate; nobody sees its answers.",
             f"Watch it live, in a browser: [bold cyan]{url.removesuffix('v1')}[/]",
             "Use it while this runs:",
         )
@@ -143,9 +145,23 @@ class Screen:
         self._line("All this is from the records, which stay:")
         self._plain(f'  sqlite3 {store} \\\n    "{_SQL}"')
 
+    def shadow(self, told: Mapping[str, Any], store: Path) -> None:
+        """What came of the requests that were mirrored to the candidate."""
+        verdict = {"promote": "[bold green]promote it[/]", "reject": "[bold red]keep the primary[/]"}
+        words = verdict.get(told["state"], f"[bold yellow]{told['state']}[/]")
+        label = f" ({told['label']})" if told["label"] else ""
+        self._chapter("6 Shadow", f"{told['units']:,} conversations with the candidate: {words}{label}")
+        for line in textwrap.wrap(told["why"], 80 - _INDENT):
+            self._more(line)
+        self._line()
+        self._console.print(_metrics(told), soft_wrap=False)
+        self._line()
+        self._line("However often one looks, at most 2.5 % of verdicts are wrong. The whole report:")
+        self._plain(f"  weighbridge shadow report {told['name']} --store {store} --format html > report.html")
+
     def audit(self, checks: Sequence[Check], agree: bool) -> None:
         words = "[bold green]Every count agrees, to the request:[/]" if agree else "[bold red]The counts differ:[/]"
-        self._chapter("6 Audit", words)
+        self._chapter("7 Audit", words)
         wide = max(len(check.left) for check in checks)
         for check in checks:
             sign, colour = ("=", "green") if check.agree else ("!=", "bold red")
@@ -153,7 +169,7 @@ class Screen:
 
     def kept(self, proxy: Running, providers: Mapping[str, Running]) -> None:
         root = f"http://127.0.0.1:{proxy.port}"
-        self._chapter("7 Kept", "All go on serving until Ctrl-C; the live page is the first:")
+        self._chapter("8 Kept", "All go on serving until Ctrl-C; the live page is the first:")
         self._line()
         for path in ("/", "/v1", "/metrics", "/readyz", "/api/exchanges?limit=5"):
             self._plain(f"  {'proxy':<9} {root}{path}")
@@ -189,6 +205,20 @@ class Screen:
         self._line(f"[bold]{title.ljust(_INDENT)}[/]{lines[0]}")
         for text in lines[1:]:
             self._more(text)
+
+
+def _metrics(told: Mapping[str, Any]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from proxy.shadow.page import compared
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("metric", "candidate - primary", "surely between", "limit", ""):
+        table.add_column(name, justify="right" if name not in ("metric", "") else "left")
+    for metric in told["metrics"]:
+        table.add_row(metric["name"], *compared(metric), metric["standing"])
+    return table
 
 
 def _samples(tally: Tally) -> tuple[Sequence[float], Sequence[float]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from proxy.demo.audit import audit
 from proxy.demo.load import CLIENTS, Load
-from proxy.demo.processes import Children, DemoError, Running
+from proxy.demo.processes import EXPERIMENT, Children, DemoError, Running
 from proxy.demo.screen import Screen, Standing
 from proxy.demo.tally import tallies
 
@@ -42,6 +42,7 @@ def tell(screen: Screen, children: Children, *, seconds: float, port: int, keep:
     with screen.waiting("comparing the counts"):
         checks = audit(load.seen, children.store, proxy, providers)
     screen.result(tallies(children.store, bounds), children.store)
+    screen.shadow(proxy.ask_json(f"/api/shadow/{EXPERIMENT}"), children.store)
     agree = all(check.agree for check in checks)
     screen.audit(checks, agree)
     for error in sorted({one.error for one in load.seen if one.error is not None})[:5]:

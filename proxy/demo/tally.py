@@ -45,7 +45,9 @@ def tallies(store: Path, bounds: Sequence[float]) -> list[Tally]:
     with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=rw", uri=True)) as connection:
         connection.execute("PRAGMA query_only = 1")
         for at, outcome, failovers, target, ttft, e2e in connection.execute(
-            "SELECT at, outcome, failovers, target, ttft_ms, e2e_ms FROM v_exchanges WHERE model = ?", (LOAD,)
+            "SELECT at, outcome, failovers, target, ttft_ms, e2e_ms FROM v_exchanges"
+            " WHERE model = ? AND origin = 'live'",
+            (LOAD,),
         ):
             tally = phase(at)
             tally.requests += 1
@@ -60,7 +62,7 @@ def tallies(store: Path, bounds: Sequence[float]) -> list[Tally]:
                 tally.e2e_ms.append(e2e)
         for at, kind in connection.execute(
             "SELECT a.at, a.error_kind FROM v_attempts a JOIN v_exchanges e ON e.record_no = a.record_no"
-            " WHERE e.model = ? AND a.error_kind IS NOT NULL", (LOAD,)
+            " WHERE e.model = ? AND e.origin = 'live' AND a.error_kind IS NOT NULL", (LOAD,)
         ):  # fmt: skip
             phase(at).failed[kind] += 1
     return found

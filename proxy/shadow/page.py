@@ -48,7 +48,7 @@ def as_lines(told: Json) -> Iterator[str]:
     yield ""
     rows = [["METRIC", "ROLE", "N", "CANDIDATE VS PRIMARY", "95 % BETWEEN", "LIMIT", "STANDING"]]
     rows += [
-        [metric["name"], metric["role"], f"{metric['n']:,}", *_compared(metric), _STANDING[metric["standing"]]]
+        [metric["name"], metric["role"], f"{metric['n']:,}", *compared(metric), _STANDING[metric["standing"]]]
         for metric in told["metrics"]
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -83,7 +83,8 @@ def _label(told: Json) -> str:
     return f" ({told['label']})" if told["label"] else ""
 
 
-def _compared(metric: Json) -> list[str]:
+def compared(metric: Json) -> list[str]:
+    """Estimate, interval and limit, as they are shown."""
     if metric["estimate"] is None:
         return ["-", "-", _value(metric)(metric["bound"])]
     form = _value(metric)
@@ -171,7 +172,7 @@ def _metrics(told: Json) -> str:
             metric["role"],
             metric["rule"],
             f"{metric['n']:,}",
-            *_compared(metric),
+            *compared(metric),
             _STANDING[metric["standing"]],
         ]
         for metric in told["metrics"]

@@ -344,6 +344,7 @@ def test_oversize_heads(proxy: Running, raw: bytes) -> None:
         ("POST", "/chat/completions", 404),
         ("POST", "/v1/chat/completions/", 404),
         ("POST", "//v1/chat/completions", 404),
+        ("POST", "/v1/embedding", 404),
         ("POST", "/v1/files", 404),
         ("POST", "/v1/embeddings", 400),
         ("GET", "/healthz/", 404),

@@ -92,9 +92,11 @@ def test_it_shows_a_brown_out_that_no_client_sees(tmp_path: Path) -> None:
     (folder,) = tmp_path.glob("weighbridge-demo-*")
     assert str(folder / "weighbridge.db") in output
     with closing(sqlite3.connect(folder / "weighbridge.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM v_exchanges").fetchone() == (sent,)
-        query = "SELECT count(*) FROM v_attempts WHERE error_kind IS NOT NULL"
+        assert connection.execute("SELECT count(*) FROM v_exchanges WHERE origin = 'live'").fetchone() == (sent,)
+        query = "SELECT count(*) FROM v_attempts WHERE error_kind IS NOT NULL AND origin = 'live'"
         assert connection.execute(query).fetchone() == (failed,)
+        (units,) = connection.execute("SELECT sum(scored) FROM v_shadow_pairs").fetchone()
+    assert 0 < found(r"6 Shadow +([\d,]+) conversations with the candidate: ", output)[0] <= units
     assert not [line for line in output.splitlines() if len(line) > 80 and str(tmp_path) not in line]
     assert "\x1b" not in output
     assert len(ports(tmp_path)) == 4

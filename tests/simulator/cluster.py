@@ -20,8 +20,8 @@ def capacity(count: int, slots: int = 16) -> float:
 
 
 def run(world: dict[str, Figures], traffic: Traffic, route: str = "", seed: int = 1, **more: Any) -> Result:
-    keys = more.pop("keys", 1)
-    loaded = config.parse(text_of(world, route, keys), source="simulated", format="yaml", env={})
+    text = text_of(world, route, more.pop("keys", 1), more.pop("each", ""))
+    loaded = config.parse(text, source="simulated", format="yaml", env={})
     return simulate(loaded, world, traffic, seed, **more)
 
 

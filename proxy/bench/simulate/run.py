@@ -201,12 +201,15 @@ def simulate(
     return run_virtually(_play(config, world, traffic, seed, policy, watch))
 
 
-def text_of(world: Mapping[str, Figures], route: str = "", keys: int = 1) -> str:
-    """A config (YAML) with a provider for each simulated target; `route` holds more settings of the route `chat`."""
+def text_of(world: Mapping[str, Figures], route: str = "", keys: int = 1, each: str = "") -> str:
+    """A config (YAML) with a provider for each simulated target.
+
+    `route` holds more settings of the route `chat`, one a line; `each` more of every target, as in `, queue: 5`.
+    """
     listed = ", ".join(f"sim-key-{number}" for number in range(keys)) if keys > 1 else ""
     key = f"api_keys: [{listed}]" if listed else "api_key: null"
     providers = "\n".join(f"  {name}: {{dialect: openai, base_url: http://{name}/v1, {key}}}" for name in world)
-    targets = ", ".join(f"{{target: {name}/sim, name: {name}}}" for name in world)
+    targets = ", ".join(f"{{target: {name}/sim, name: {name}{each}}}" for name in world)
     more = "".join(f"    {line}\n" for line in route.splitlines())
     return f"storage: none\nproviders:\n{providers}\nroutes:\n  chat:\n    targets: [{targets}]\n{more}"
 
