@@ -15,6 +15,8 @@ from proxy import __version__
 from proxy import config as settings
 from proxy.assemble import capture, front, prices, target_names
 from proxy.auth import Gate, Key
+from proxy.batches.keeper import Keeper
+from proxy.batches.shelf import Shelf
 from proxy.clock import SECOND, RealClock
 from proxy.downstream import Receive, Scope, Send
 from proxy.endpoints import DOORS, Doors, Front
@@ -91,7 +93,9 @@ class App:
             shadow=self.mirror.standings,
         )
         self._listing = Listing()
-        self._site = Site(self, Reads(self.store) if self.store is not None else None, tuple(DOORS))
+        self.keeper = self._batch_keeper(clock)
+        self._batch_task: asyncio.Task[None] | None = None
+        self._site = Site(self, Reads(self.store) if self.store is not None else None, tuple(DOORS), self.keeper)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -109,6 +113,14 @@ class App:
             return []
         routes = [front.router.find(f"{provider}/models", True) for provider in front.providers]
         return await self._listing.names([route.targets[0] for route in routes if route.name is None])
+
+    def _batch_keeper(self, clock: RealClock) -> Keeper | None:
+        """Batches are kept beside the store. Lines that no batch API takes go through an engine of their own."""
+        if self.store is None:
+            return None
+        folder = self.store.path.with_name(self.store.path.name + ".batches")
+        engine = Engine(clock, self.bus, self._rng, Origin.BATCH)
+        return Keeper(Shelf(folder), lambda: self.router, engine, self.bus, self.config.batches.poll)
 
     @property
     def gate(self) -> Gate:
@@ -204,6 +216,8 @@ class App:
         self._lag.stop()
         if self._price_watch is not None:
             self._price_watch.cancel()
+        if self._batch_task is not None:
+            self._batch_task.cancel()
         await self.mirror.aclose()
         await self.learners.aclose()
         await self._background.aclose()
@@ -222,6 +236,8 @@ class App:
         self.mirror.start()
         self.learners.start()
         self._price_watch = asyncio.create_task(keep_current(lambda: self._book))
+        if self.keeper is not None:
+            self._batch_task = asyncio.create_task(self.keeper.run())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.aclose()

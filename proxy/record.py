@@ -20,6 +20,8 @@ class Origin(StrEnum):
     LIVE = "live"
     SHADOW = "shadow"
     BENCH = "bench"
+    BATCH = "batch"
+    """A line of `/v1/batches`: worked off by a provider's batch API, or by us in the background."""
 
 
 class Marks:

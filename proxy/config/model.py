@@ -319,12 +319,19 @@ class Retention(Section):
     minutes: Limit = Field(default=90 * 86400.0, description="Sums by the minute.")
 
 
+class Batches(Section):
+    """`/v1/batches`."""
+
+    poll: Limit = Field(default=30.0, description="How often a provider is asked how its batches stand.")
+
+
 class Config(Section):
     server: Annotated[Server, EmptyIsDefault] = Server()
     storage: Storage | None = Field(
         default="sqlite:///weighbridge.db", description="Where records are kept; none keeps none."
     )
     retention: Annotated[Retention, EmptyIsDefault] = Retention()
+    batches: Annotated[Batches, EmptyIsDefault] = Batches()
     state: State = Field(default="memory://", description="Where routing state is kept.")
     providers: Annotated[dict[ProviderName, Provider], EmptyIsDefault] = Field(default_factory=dict)
     defaults: Annotated[Defaults, EmptyIsDefault] = Defaults()

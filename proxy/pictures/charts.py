@@ -238,7 +238,7 @@ class _Scale:
             if len(self.ticks) > 9:
                 self.ticks = [tick for tick in self.ticks if math.log10(tick).is_integer()]
         else:
-            if high <= low:
+            if high - low < 1e-300:
                 reach = abs(low) * 0.1 or 1.0
                 low, high = low - reach, high + reach
             step = _step(high - low)

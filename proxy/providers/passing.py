@@ -71,6 +71,8 @@ class PassingStream(StreamDecoder):
                 self._mould = None
                 # The common form, one line of JSON, is read here; `_event` takes care of every other.
                 body = _plain(event) if self._strict is None and event.startswith(b"data: {") else None
+                if body is not None and self._sound.ticked(body):
+                    event = _at(event, body, self._sound.created)
                 if body is not None and self._sound.takes(body):
                     chunk = self._read(body, event)
                     chunks.append(chunk)
@@ -124,6 +126,19 @@ class PassingStream(StreamDecoder):
         self.model = self.model or strict.model
         self.usage = strict.usage or self.usage
         self.finish_reason = strict.finish_reason or self.finish_reason
+
+
+def _at(event: bytes, body: Json, created: int) -> bytes:
+    """The event with the time of the stream's first chunk: some servers tell that of each chunk.
+
+    Nothing else changes. Where the time does not stand there plainly, once, the event is left for the strict decoder.
+    """
+    for spelling in (b'"created":%d', b'"created": %d'):
+        told = spelling % body["created"]
+        if event.count(told) == 1 and event.count(b'"created"') == 1:
+            body["created"] = created
+            return event.replace(told, spelling % created)
+    return event
 
 
 def _plain(event: bytes) -> Json | None:

@@ -191,6 +191,11 @@ class SoundStream:
         self.counted = self.counted or usage is not None
         return True
 
+    def ticked(self, body: Json) -> bool:
+        """The chunk tells a later time than the stream began with, as a server's clock would."""
+        created = body.get("created")
+        return self.id is not None and type(created) is int and created > self.created
+
     def _is_text(self, told: Any) -> bool:
         """Some text of a choice that has said some before: nearly every chunk of most streams."""
         if type(told) is not dict or told.get("finish_reason") is not None or told.get("logprobs") is not None:

@@ -17,6 +17,7 @@ import orjson
 
 from proxy.simulated.answer import Complaint, digest, plan
 from proxy.simulated.anthropic import Anthropic
+from proxy.simulated.batches import Batches
 from proxy.simulated.bedrock import Bedrock
 from proxy.simulated.cohere import Cohere
 from proxy.simulated.connection import Connection, Planned
@@ -86,6 +87,7 @@ class Simulated:
         self.skill = None if skill is None else _share(skill)
         self.rules = Rules(tuple(models), api_key, strict, tuple(refused))
         self.stats = Stats()
+        self.batches = Batches(dialect, self._alone)
         self.requests: deque[Request] = deque(maxlen=keep)
         """The last requests to the API, oldest first."""
         self.stopping = False
@@ -266,7 +268,8 @@ class Simulated:
             return self._answer(request)
         self.stats.others += 1
         try:
-            return Planned(self.dialect.other(request, self.rules), None)
+            batch = self.batches.serve(request)
+            return Planned(self.dialect.other(request, self.rules) if batch is None else batch, None)
         except Complaint as complaint:
             return Planned(self._complain(complaint), None)
 
@@ -313,6 +316,25 @@ class Simulated:
         if fault is not None:
             spoil(reply, Spoiling(fault, self.dialect, wanted, answer))
         return reply, fault
+
+    def _alone(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        """A line of a batch, answered as a request of its own; status 0 where a fault leaves no whole answer."""
+        self._number += 1
+        self._turn += 1
+        headers = {"x-api-key": "batch", "anthropic-version": "2023-06-01", "x-goog-api-key": "batch"}
+        if self.rules.api_key is not None:
+            headers |= {"x-api-key": self.rules.api_key, "x-goog-api-key": self.rules.api_key}
+            headers["authorization"] = f"Bearer {self.rules.api_key}"
+        request = Request("POST", path, {**headers, "content-type": "application/json"}, orjson.dumps(body), body)
+        try:
+            reply, fault = self._reply(request)
+        except Complaint as complaint:
+            return complaint.status, self.dialect.error(complaint)
+        if fault is not None:
+            self.stats.faults[fault.kind] += 1
+            if not fault.harmless and FAULTS[fault.kind].phase != "status":
+                return 0, b""
+        return reply.status, b"".join([part.data for part in reply.parts])
 
     def _fault(self, request: Request) -> Fault | None:
         told = request.headers.get("x-sim-fault")

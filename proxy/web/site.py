@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from proxy import __version__
 from proxy.auth import Gate, Key
+from proxy.batches.keeper import Keeper
 from proxy.config.problems import Wrong
 from proxy.config.values import duration
 from proxy.errors import Refusal
@@ -27,7 +28,7 @@ from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.reads import Reads, StoreUnavailable
 from proxy.measure.store.writer import StoreSink
 from proxy.shadow.mirror import Mirror
-from proxy.web import shadow
+from proxy.web import batches, shadow
 from proxy.web.livepage import HEADERS, page_files
 from proxy.wire.render import error_object
 
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 _SERVED = (
-    "GET /, /v1/models, /healthz, /readyz, /metrics,"
+    "/v1/files, /v1/batches, GET /, /v1/models, /healthz, /readyz, /metrics,"
     " /api/stats, /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
 )
 _MOST = 1000
@@ -78,8 +79,10 @@ class State(Protocol):
 class Site:
     """An ASGI application."""
 
-    def __init__(self, state: State, reads: Reads | None, posts: Sequence[str] = ()) -> None:
-        """`posts`: what is served by POST before it comes here."""
+    def __init__(
+        self, state: State, reads: Reads | None, posts: Sequence[str] = (), keeper: Keeper | None = None
+    ) -> None:
+        """`posts`: what is served by POST before it comes here. `keeper`: of batches, where there is a store."""
         self._posts = posts
         self._state = state
         self._reads = reads
@@ -96,6 +99,7 @@ class Site:
                 Route("/api/stats", self._stats),
                 Route("/api/exchanges", self._exchanges),
                 Route("/api/exchanges/{id}", self._exchange),
+                *batches.routes(keeper, lambda: state.gate),
                 *shadow.routes(state, Ledger(state.store.path) if state.store is not None else None, _json),
             ],
             exception_handlers={

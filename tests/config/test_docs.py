@@ -72,6 +72,7 @@ def shown(path: str, default: Any) -> str:
     if ".timeouts." in path or path in (
         "server.drain",
         "providers.NAME.token_lasts",
+        "batches.poll",
         "shadow.NAME.timeout",
         "shadow.NAME.late_above",
     ):

@@ -225,3 +225,16 @@ def test_a_body_that_breaks_a_rule_is_mended(unsound: dict[str, Any]) -> None:
 def test_counts_that_leave_reasoning_out_are_added_up() -> None:
     usage = {**USAGE, "total_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}
     assert output.body(read(body(usage=usage)), False).usage == Tokens(3, 6, 0, 0, 4)
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_a_time_that_ticks_stays_that_of_the_first_chunk_and_nothing_else_changes(spaced: bool) -> None:
+    chunks = [BEGIN, chunk({"content": "a"}), chunk({"content": "b"}, created=8), chunk({}, "stop", created=9)]
+
+    def written(one: dict[str, Any]) -> bytes:
+        told = orjson.dumps({**one, "own": [1.50, "é"]})
+        return b"data: %b\n\n" % (told.replace(b'"created":', b'"created": ') if spaced else told)
+
+    made = decoder(True)
+    got = b"".join(one.raw for one in made.feed(b"".join(map(written, chunks)) + END))
+    assert got == b"".join(written({**one, "created": 7}) for one in chunks) + END
