@@ -19,6 +19,8 @@ PROVIDERS = ("primary", "second", "third")
 CANDIDATE = "candidate"
 """A fourth provider, which no client is ever answered by: a share of the requests is mirrored to it."""
 EXPERIMENT = "cheaper"
+_DIALECTS = {"second": "anthropic", "third": "gemini"}
+"""What they speak; the others OpenAI's."""
 ROUTE = "chat"
 LOAD = "demo-load"
 """An alias of the route that the demo's own clients ask for, so that their records are known from others'."""
@@ -119,7 +121,7 @@ class Children:
         """All in the same health, the candidate too; a token every 8 ms. Raises `DemoError`."""
         pace = ["--itl", "8ms", "--tokens", "8..20", "--skill", "0.97"]
         started = [
-            self._start(name, ["upstream", "--name", name, "--seed", str(seed), *pace])
+            self._start(name, ["upstream", "--name", name, "--seed", str(seed), "--dialect", _dialect(name), *pace])
             for seed, name in enumerate((*PROVIDERS, CANDIDATE), 1)
         ]
         providers = {child.name: Running(child, _announced_port(child)) for child in started}
@@ -131,7 +133,8 @@ class Children:
         """`weighbridge serve`, ready for requests; `port` 0 takes a free one. Raises `DemoError`."""
         # `http: native`: an outbound proxy that the environment names is none of the demo's business.
         entries = [
-            f'  {name}: {{base_url: "http://127.0.0.1:{running.port}/v1", api_key: null, http: native}}'
+            f'  {name}: {{dialect: {_dialect(name)}, base_url: "http://127.0.0.1:{running.port}", api_key: null,'
+            " http: native}"
             for name, running in providers.items()
         ]
         config = self.folder / "weighbridge.yaml"
@@ -184,6 +187,10 @@ class Children:
         child = Child(name, process, log)
         self._all.append(child)
         return child
+
+
+def _dialect(name: str) -> str:
+    return _DIALECTS.get(name, "openai")
 
 
 def _announced_port(child: Child) -> int:

@@ -98,7 +98,8 @@ class Screen:
         self._chapter(
             "1 Start",
             f"The proxy listens on [cyan]{url}[/]",
-            f"Its route [cyan]{ROUTE}[/] asks {first} first, then {second}, then {third}.",
+            f"Its route [cyan]{ROUTE}[/] asks {first} first, then {second}, then {third},",
+            "which speak the dialects of OpenAI, Anthropic and Gemini.",
             "Most are mirrored to a cheaper candidate; nobody sees its answers.",
             f"Watch it live, in a browser: [bold cyan]{url.removesuffix('v1')}[/]",
             "Use it while this runs:",
