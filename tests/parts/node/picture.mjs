@@ -4,7 +4,7 @@ import { chromium } from 'playwright-core';
 
 const [executablePath, url, path, colorScheme = 'dark'] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-const page = await browser.newPage({ viewport: { width: 1440, height: 955 }, colorScheme });
+const page = await browser.newPage({ viewport: { width: 1440, height: 1110 }, colorScheme });
 await page.goto(url);
 await page.getByRole('button', { name: '1m' }).click();
 await page.locator('canvas').nth(8).waitFor();
