@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policies.breaker import State
 from proxy import __version__
 from proxy import config as settings
-from proxy.assemble import capture, front, prices, target_names
+from proxy.assemble import capture, front, gate, prices, target_names
 from proxy.auth import Gate, Key
 from proxy.batches.keeper import Keeper
 from proxy.batches.shelf import Shelf
@@ -29,6 +29,7 @@ from proxy.measure.looplag import LoopLag
 from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import Recent
 from proxy.measure.store.bodies import Bodies
+from proxy.measure.store.keys import stored
 from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.reads import Reads
 from proxy.measure.store.upkeep import Retention
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_KEYS_SECONDS = 3.0
+
 
 class App:
     """The ASGI application. Dispatches the measured endpoints itself and leaves the rest to Starlette."""
@@ -61,6 +64,7 @@ class App:
         self.store = StoreSink.open(config.storage, retention=keep) if config.storage is not None else None
         self._bodies = Bodies(self.store.path) if self.store is not None else None
         self.learners = Learners(self.store.path if self.store is not None else None)
+        self._keys = stored(self.store.path) if self.store is not None else []
         self._front = self._fronted(config)
         targets, routes = target_names(config)
         self.metrics = Metrics(targets, routes, version=__version__)
@@ -84,6 +88,7 @@ class App:
         self._load_shadow(config)
         self._lag = LoopLag()
         self._price_watch: asyncio.Task[None] | None = None
+        self._key_watch: asyncio.Task[None] | None = None
         self.metrics.watch(
             inflight=lambda: len(self.engine.running),
             losses=self.losses,
@@ -175,7 +180,7 @@ class App:
 
     def _fronted(self, config: settings.Config) -> Front:
         transport_for = self._transports.for_provider
-        return front(config, transport_for, self._rng, self._book, self.upstreams, self.learners)
+        return front(config, transport_for, self._rng, self._book, self.upstreams, self.learners, self._keys)
 
     def create_shadow(self, name: str, told: object) -> None:
         """An experiment beside the config's. Raises ValueError with what is wrong with it."""
@@ -194,6 +199,15 @@ class App:
             *((self.mirror,) if made else ()),
             *((kept,) if kept is not None and not kept.idle else ()),
         )
+
+    async def _watch_keys(self) -> None:
+        """Keys that are made or revoked by command hold from the next request on, a few seconds later."""
+        while self.store is not None:
+            await asyncio.sleep(_KEYS_SECONDS)
+            found = await asyncio.to_thread(stored, self.store.path)
+            if found != self._keys and (found or not self._keys):
+                self._keys = found
+                self._front.gate = gate(self.config, found)
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests, let running ones finish for at most `seconds`, then end those that are left.
@@ -218,6 +232,8 @@ class App:
             self._price_watch.cancel()
         if self._batch_task is not None:
             self._batch_task.cancel()
+        if self._key_watch is not None:
+            self._key_watch.cancel()
         await self.mirror.aclose()
         await self.learners.aclose()
         await self._background.aclose()
@@ -238,6 +254,7 @@ class App:
         self._price_watch = asyncio.create_task(keep_current(lambda: self._book))
         if self.keeper is not None:
             self._batch_task = asyncio.create_task(self.keeper.run())
+        self._key_watch = asyncio.create_task(self._watch_keys())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.aclose()

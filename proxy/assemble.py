@@ -22,6 +22,7 @@ from proxy.credentials import Source, Token, from_command, from_file, from_googl
 from proxy.endpoints import Front
 from proxy.learned import Learners
 from proxy.measure.store.bodies import Body
+from proxy.measure.store.keys import StoredKey
 from proxy.media import Media
 from proxy.prices.book import Book, Price
 from proxy.prices.tariff import Tariff
@@ -75,13 +76,16 @@ def front(
     book: Book | None = None,
     upstreams: Upstreams | None = None,
     learners: Learners | None = None,
+    stored: Sequence[StoredKey] = (),
 ) -> Front:
     """Everything that a reload replaces. Kept over it, if given: the prices, how the targets are, what was learned."""
     kept = upstreams or Upstreams(RealClock(), rng)
     kept.unbound()
     learned, server = learners or Learners(), config.server
     parts = Parts(config, transport_for, book or prices(config), kept, learned, _media(config), _tokens(config))
-    return Front(_gate(config), _router(parts, rng), server.body_limit, server.concurrency, tuple(config.providers))
+    return Front(
+        gate(config, stored), _router(parts, rng), server.body_limit, server.concurrency, tuple(config.providers)
+    )
 
 
 def _media(config: settings.Config) -> Media | None:
@@ -151,20 +155,36 @@ def target_names(config: settings.Config) -> tuple[list[str], dict[str, list[str
     return sorted({label for labels in routes.values() for label in labels}), routes
 
 
-def _gate(config: settings.Config) -> Gate:
+def gate(config: settings.Config, stored: Sequence[StoredKey] = ()) -> Gate:
+    """`stored`: keys made by command. The config's come first; a revoked one keeps the door closed all the same."""
     token = config.server.admin_token
+    named = {key.name for key in config.keys}
+    good = [key for key in stored if key.revoked is None and key.name not in named]
     return Gate(
         [
-            Key(
-                key.name,
-                key.digest,
-                key.direct,
-                frozenset(key.routes) if key.routes is not None else None,
-                frozenset(key.tags),
-                ("high", "normal", "low").index(key.priority),
-            )
-            for key in config.keys
+            *(
+                Key(
+                    key.name,
+                    key.digest,
+                    key.direct,
+                    None if key.routes is None else frozenset(key.routes),
+                    frozenset(key.tags),
+                )
+                for key in good
+            ),
+            *(
+                Key(
+                    key.name,
+                    key.digest,
+                    key.direct,
+                    frozenset(key.routes) if key.routes is not None else None,
+                    frozenset(key.tags),
+                    ("high", "normal", "low").index(key.priority),
+                )
+                for key in config.keys
+            ),
         ],
+        closed=bool(stored),
         direct=config.server.direct,
         admin_digest=hashlib.sha256(token.reveal().encode()).digest() if token is not None else None,
         metrics_open=config.server.metrics == "open",

@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": "ask the same of several models, and decide which to use for what",
     "shadow": "experiments on mirrored traffic: list, report, pause, stop, promote",
     "report": "latency, errors, failovers, tokens and cost from the store",
+    "keys": "who may call: create, list, revoke",
     "store": "what is in the store; upkeep; export",
     "upstream": "run a simulated provider with faults, for drills and tests",
 }

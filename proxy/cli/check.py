@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 def report(config: Config) -> Iterator[str]:
     """What a valid config means, line by line."""
+    from proxy.measure.store.keys import stored
+
     server = config.server
     yield from table(
         [
@@ -84,7 +86,11 @@ def report(config: Config) -> Iterator[str]:
     yield ""
     if config.keys:
         yield from table([["KEY", "MAY ASK FOR"], *_keys(config)])
-    else:
+    made = stored(config.database) if config.database is not None else []
+    if made:
+        good = sum(key.revoked is None for key in made)
+        yield f"{good} keys made by command, {len(made) - good} revoked: see `weighbridge keys list`"
+    if not config.keys and not made:
         yield "no keys: whoever reaches the proxy may call"
     if config.shadow:
         from proxy.cli.shadow import consent

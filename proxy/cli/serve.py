@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _has_keys(config: Config) -> bool:
+    """In the config, or made by command in its store."""
+    from proxy.measure.store.keys import stored
+
+    return bool(config.keys) or (config.database is not None and bool(stored(config.database)))
+
+
 def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -53,10 +60,11 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    if not is_loopback(config.server.host) and not config.keys and not args.insecure:
+    if not is_loopback(config.server.host) and not _has_keys(config) and not args.insecure:
         print(
             f"{config.server.host} can be reached from other machines, and no key is configured.\n"
-            "Add `keys` to the config, listen on 127.0.0.1, or pass --insecure if you mean it.",
+            "Add `keys` to the config, make one with `weighbridge keys create NAME`, listen on 127.0.0.1,"
+            " or pass --insecure if you mean it.",
             file=sys.stderr,
         )
         return 2
@@ -156,7 +164,7 @@ def _reload(app: App, args: argparse.Namespace) -> None:
     old = app.config
     if _fixed(config) != _fixed(old):
         log.warning("server.host, server.port, storage and otel take effect at the next start")
-    if not is_loopback(old.server.host) and not config.keys and not args.insecure:
+    if not is_loopback(old.server.host) and not _has_keys(old) and not config.keys and not args.insecure:
         log.error("the new config is refused, the old one stays: it has no keys, and %s is public", old.server.host)
         return
     app.load(config)

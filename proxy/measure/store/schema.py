@@ -113,6 +113,10 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         " candidate TEXT NOT NULL, event TEXT NOT NULL, share REAL NOT NULL, units INTEGER NOT NULL,"
         " detail TEXT NOT NULL)",
     ),
+    (
+        "CREATE TABLE keys (name TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, begins TEXT NOT NULL,"
+        " direct INTEGER NOT NULL, routes TEXT, tags TEXT NOT NULL, created TEXT NOT NULL, revoked TEXT)",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
