@@ -29,6 +29,8 @@ _OWN_TOOL = re.compile(r"_\d{8}$|^mcp_toolset$")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _EFFORTS = ((2_048, "low"), (8_192, "medium"))
 """Tokens of thinking up to which an effort is meant; beyond them it is `high`."""
+_LONGEST_USER = 64
+"""Characters of a user's name that OpenAI takes; Claude's own tools send more."""
 _TIERS = {"auto": "auto", "standard_only": "default"}
 
 
@@ -51,7 +53,10 @@ def chat_of(body: Json) -> TranslatedChat:
     }
     user = (body.get("metadata") or {}).get("user_id")
     if type(user) is str and user:
-        made["user"] = user
+        if len(user) <= _LONGEST_USER:
+            made["user"] = user
+        else:
+            dropped.append("metadata.user_id")
     if body.get("stream") is True:
         made |= {"stream": True, "stream_options": {"include_usage": True}}
     return TranslatedChat({name: value for name, value in made.items() if value is not None}, tuple(dropped))

@@ -85,6 +85,8 @@ def _drop(body: Json, to: Endpoint, dropped: list[str]) -> None:
     names = quirks.drop
     if quirks.reasoning_model and re.search(quirks.reasoning_model, to.model):
         names |= quirks.reasoning_drop
+    if quirks.unreasoning_model and re.search(quirks.unreasoning_model, to.model):
+        names |= {"reasoning_effort"}
     tier = body.get("service_tier")
     if tier is not None and quirks.service_tiers is not None and tier not in quirks.service_tiers:
         names |= {"service_tier"}

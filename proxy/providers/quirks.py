@@ -36,6 +36,8 @@ class Quirks(NamedTuple):
     effort: tuple[dict[str, Any], dict[str, Any]] | None = None
     """Members that stand for `reasoning_effort`: for `none`, and for any other level, which `LEVEL` is replaced by.
     None: it takes the parameter."""
+    unreasoning_model: str = ""
+    """Pattern of the models that refuse `reasoning_effort`."""
     reasoning_model: str = ""
     """Pattern of the models that refuse `reasoning_drop`."""
     reasoning_drop: frozenset[str] = frozenset()
@@ -50,7 +52,14 @@ class Quirks(NamedTuple):
 LEVEL = "level"
 
 PLAIN = Quirks()
-OPENAI = Quirks(drop=frozenset({"top_k"}), service_tiers=None, developer=True, thinking_back="", signs_calls=False)
+OPENAI = Quirks(
+    drop=frozenset({"top_k"}),
+    service_tiers=None,
+    developer=True,
+    unreasoning_model=r"^(gpt-3|gpt-4|chatgpt|ft:gpt-[34])|^gpt-5[^/]*-chat",
+    thinking_back="",
+    signs_calls=False,
+)
 
 _HINTS = frozenset(
     {"store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity", "prediction"}
