@@ -9,19 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from itertools import accumulate
+from math import exp, log, prod, sqrt
 from random import Random
 from typing import Annotated
 
 from policies.base import Ask, Candidate, Choice, Setting
 
-_POINTS = 96
+_POINTS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Bandit:
+    reward: Annotated[
+        str,
+        Setting(
+            "one",
+            "What is rewarded: answers that came, or what `POST /api/feedback` says of them.",
+            among=("success", "feedback"),
+        ),
+    ] = "success"
     slo: Annotated[
-        float | None, Setting("duration", "An answer is rewarded if its first content came within this time.")
+        float | None,
+        Setting("duration", "With `success`: an answer is rewarded if its first content came within this time."),
     ] = None
     discount: Annotated[float, Setting("number", "What a reward is worth after each further one.", 0.9, 1.0)] = 0.999
 
@@ -51,20 +61,13 @@ def best_chances(posteriors: Sequence[tuple[float, float]]) -> list[float]:
         heights = [(good - 1.0) * a + (bad - 1.0) * b for a, b in logs]
         top = max(heights)
         weights = [exp(height - top) for height in heights]
-        total, run, cumulated = sum(weights), 0.0, []
-        for weight in weights:
-            cumulated.append((run + weight / 2.0) / total)
-            run += weight
+        total = sum(weights)
         densities.append(weights)
-        below.append(cumulated)
+        below.append([(run - weight / 2.0) / total for run, weight in zip(accumulate(weights), weights, strict=True)])
     chances = []
     for arm, weights in enumerate(densities):
-        chance = 0.0
-        for at, weight in enumerate(weights):
-            for other, cumulated in enumerate(below):
-                if other != arm:
-                    weight *= cumulated[at]
-            chance += weight
-        chances.append(chance / sum(weights))
+        others = [cumulated for other, cumulated in enumerate(below) if other != arm]
+        beaten = [prod(column) for column in zip(*others, strict=True)]
+        chances.append(sum([weight * all_ for weight, all_ in zip(weights, beaten, strict=True)]) / sum(weights))
     whole = sum(chances)
     return [chance / whole for chance in chances]

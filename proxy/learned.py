@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,8 @@ SLOW = 300.0
 """The same, where a share of slow answers must be known (`cheapest`)."""
 _EVERY = 5.0
 """Seconds between two writings."""
+_ANSWERS = 10_000
+"""Answers that wait for feedback; the oldest goes first."""
 _HITS = 50
 """Answers over which the share of cached tokens is averaged."""
 
@@ -80,6 +83,8 @@ class Learner:
         self._fade = QUICK if quick else SLOW
         self.rewards: dict[str, tuple[float, float]] = {}
         """Target -> discounted successes and failures."""
+        self._answers: OrderedDict[str, str] = OrderedDict()
+        """Exchange -> target, of answers that may still be liked or not."""
         self.latencies: dict[str, Recent] = {}
         self.hits: dict[str, float] = {}
         """Target -> share of the prompts' tokens that came from a cache."""
@@ -139,8 +144,14 @@ class Learner:
                 recent.add(took, exchange.at)
             else:
                 recent.missed(exchange.at)
-        if self._bandit is not None:
-            slo = self._bandit.slo
+        bandit = self._bandit
+        if bandit is not None and bandit.reward == "feedback":
+            if well:
+                self._answered(exchange.id, attempt.target)
+            else:
+                self.reward(attempt.target, 0.0)
+        elif bandit is not None:
+            slo = bandit.slo
             self.reward(attempt.target, float(well and (slo is None or took is None or took <= slo)))
         if self._prices and attempt.usage is not None:
             usage = attempt.usage
@@ -148,6 +159,17 @@ class Learner:
             if whole:
                 before = self.hits.get(attempt.target, usage.cache_read / whole)
                 self.hits[attempt.target] = before + (usage.cache_read / whole - before) / _HITS
+
+    def _answered(self, id: str, target: str) -> None:
+        self._answers[id] = target
+        if len(self._answers) > _ANSWERS:
+            self._answers.popitem(last=False)
+
+    def liked(self, id: str, score: float) -> None:
+        """What somebody said of an answer; the first word counts."""
+        target = self._answers.pop(id, None)
+        if target is not None:
+            self.reward(target, score)
 
     def reward(self, target: str, value: float) -> None:
         """`value` in [0, 1]. All rewards fade with each one, so that what is not chosen becomes uncertain again."""
@@ -203,6 +225,15 @@ class Learner:
 
     # ---- what survives
 
+    def shown(self) -> dict[str, Any]:
+        """For people: the same, with what is measured beside it."""
+        state = self.state()
+        if self.rollout is not None:
+            state["rollout"].pop("counts")
+            state["rollout"].pop("step_counts")
+        quantiles = {name: one.quantile(0.9) for name, one in self.latencies.items()}
+        return {**state, "p90_ttft_s": quantiles, "cache_hits": self.hits}
+
     def state(self) -> dict[str, Any]:
         return {
             "policy": repr(self.policy),
@@ -249,6 +280,11 @@ class Learners:
             learner = self.by_route.get(exchange.route)
             if learner is not None:
                 learner.accept(exchange)
+
+    def liked(self, id: str, score: float) -> None:
+        """`POST /api/feedback`: how an answer was liked, from 0 to 1."""
+        for learner in self.by_route.values():
+            learner.liked(id, score)
 
     def start(self) -> None:
         if self._path is not None:

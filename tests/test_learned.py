@@ -86,6 +86,20 @@ def test_rewards_fade_and_the_clients_doing_is_no_reward() -> None:
     assert [candidate.posterior for candidate in filled(one)] == [(1.25, 1.5), (2.0, 1.0)]
 
 
+def test_feedback_may_be_the_reward() -> None:
+    learners = Learners()
+    one = learners.learner("chat", Bandit(reward="feedback", discount=1.0))
+    assert one is not None
+    for id, target, kind in (("r1", "a", Kind.OK), ("r2", "b", Kind.OK), ("r3", "b", Kind.TIMEOUT)):
+        made = exchange(target, kind)
+        made.id = id
+        learners.accept(made)
+    assert one.rewards == {"b": (0.0, 1.0)}
+    for id, score in (("r1", 0.75), ("r1", 0.0), ("r3", 1.0), ("r9", 1.0)):
+        learners.liked(id, score)
+    assert one.rewards == {"b": (0.0, 1.0), "a": (0.75, 0.25)}
+
+
 def test_a_reward_may_depend_on_time() -> None:
     one = learner(Bandit(slo=1.0))
     one.accept(exchange("a", took=0.9))

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from proxy.auth import Gate, not_from_elsewhere
 from proxy.errors import Refusal
+from proxy.learned import Learners
 from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.rows import Timestamps
 from proxy.shadow.experiment import Experiment
@@ -26,6 +27,7 @@ _LONGEST = 200
 
 class State(Protocol):
     mirror: Mirror
+    learners: Learners
 
     @property
     def gate(self) -> Gate: ...
@@ -100,6 +102,7 @@ class _Pages:
         )
         if not known:
             raise Refusal(404, f"There is no request `{id}` in the store.", param="id", code="not_found")
+        self._state.learners.liked(id, float(score))
         return self._answer({"id": id, "score": score, "name": name})
 
 

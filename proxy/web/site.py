@@ -21,6 +21,7 @@ from proxy.batches.keeper import Keeper
 from proxy.config.problems import Wrong
 from proxy.config.values import duration
 from proxy.errors import Refusal
+from proxy.learned import Learners
 from proxy.measure import window
 from proxy.measure.prometheus import Metrics
 from proxy.measure.recent import LONGEST_S, Recent
@@ -37,8 +38,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 _SERVED = (
-    "/v1/files, /v1/batches, GET /, /v1/models, /healthz, /readyz, /metrics,"
-    " /api/stats, /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
+    "/v1/files, /v1/batches, GET /, /v1/models, /healthz, /readyz, /metrics, /api/stats, /api/policies,"
+    " /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
 )
 _MOST = 1000
 _FILTERS = ("route", "target", "outcome", "origin", "key", "min_attempts", "failed", "since", "until")
@@ -55,6 +56,7 @@ class State(Protocol):
     recent: Recent
     store: StoreSink | None
     mirror: Mirror
+    learners: Learners
     started_ns: int
     """When the process began to count, on its clock."""
 
@@ -97,6 +99,7 @@ class Site:
                 Route("/", self._page),
                 Route("/page/{name}", self._page),
                 Route("/api/stats", self._stats),
+                Route("/api/policies", self._policies),
                 Route("/api/exchanges", self._exchanges),
                 Route("/api/exchanges/{id}", self._exchange),
                 *batches.routes(keeper, lambda: state.gate),
@@ -185,6 +188,11 @@ class Site:
         losses = [{"sink": sink, "reason": reason, "records": n} for (sink, reason), n in state.losses().items() if n]
         body |= {"version": __version__, "draining": state.draining, "degraded": state.degraded(), "losses": losses}
         return _json(body | {"in_flight": state.in_flight})
+
+    async def _policies(self, request: Request) -> Response:
+        """What the routes have learned: rewards, cache hits, rollouts."""
+        self._state.gate.admin(request.headers.raw)
+        return _json({"routes": {name: one.shown() for name, one in self._state.learners.by_route.items()}})
 
     async def _exchanges(self, request: Request) -> Response:
         reads = self._open(request)
