@@ -197,7 +197,7 @@ async def overload(drill: Drill, proxy: Process, seconds: float, after: float) -
     peak = proxy.memory()
     await arrivals(drill, 0.6 * capacity, after)
     during = [one for one in drill.seen if start <= one.begun < middle]
-    served = sum(one.done and start + 2.0 <= one.end < middle for one in drill.seen) / (middle - start - 2.0)
+    served = sum(one.done and start + 2.0 <= one.end < start + seconds for one in drill.seen) / (seconds - 2.0)
     late = [one for one in drill.seen if one.begun >= middle + min(20.0, after / 2)]
     goodput = served / capacity
     refused = sum(one.status == 503 for one in during)
@@ -242,7 +242,7 @@ async def run(args: argparse.Namespace, folder: Path) -> bool:
             lines = []
             drill, stop = Drill(client), asyncio.Event()
             clients = [asyncio.create_task(drill.client_of("chat", stop, args.pause)) for _ in range(args.clients)]
-            for kind in args.fault or FAULTS:
+            for kind in [one for one in args.fault or FAULTS if one != "none"]:
                 line, good = await fault(drill, kind, upstreams[0], control, seconds, after)
                 print(f"{', '.join(line)}: {'kept' if good else 'BROKEN'}", file=sys.stderr, flush=True)
                 lines.append(line)
@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--overload", type=float, default=30.0, help="seconds of overload (default 30; 0: none)")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two requests of a client")
-    parser.add_argument("--fault", action="append", choices=FAULTS, help="only this one; may be repeated")
+    parser.add_argument("--fault", action="append", choices=(*FAULTS, "none"), help="only this; may be repeated")
     args = parser.parse_args()
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     with tempfile.TemporaryDirectory(prefix="weighbridge-drill-") as folder:

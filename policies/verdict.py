@@ -39,6 +39,8 @@ class Kind(StrEnum):
     """Content stopped coming for longer than the stall deadline, after content had been sent on."""
     DOWNSTREAM_CLOSED = "downstream_closed"
     """The client went away; never held against the upstream."""
+    SUPERSEDED = "superseded"
+    """A hedge: the other attempt had content first, and this one was closed."""
     BUSY = "busy"
     """The proxy's own bounds left no room for the request; nobody was asked."""
     INTERNAL = "internal"
@@ -117,6 +119,7 @@ VERDICTS: dict[Kind, Verdict] = {
     Kind.TRUNCATED: Verdict(0, _F.NO, _H.FAILURE, 502, _O.TRUNCATED),
     Kind.STALL: Verdict(0, _F.NO, _H.FAILURE, 504, _O.TRUNCATED),
     Kind.DOWNSTREAM_CLOSED: Verdict(0, _F.NO, _H.NEUTRAL, 499, _O.CLIENT_CLOSED),
+    Kind.SUPERSEDED: Verdict(0, _F.NO, _H.NEUTRAL, 499, _O.CLIENT_CLOSED),
     Kind.BUSY: Verdict(0, _F.NO, _H.NEUTRAL, 503, _O.NO_TARGET),
     Kind.INTERNAL: Verdict(0, _F.NO, _H.NEUTRAL, 500, _O.INTERNAL_ERROR),
 }

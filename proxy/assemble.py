@@ -9,6 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from policies.gradient import FIRST, Gradient
+from policies.hedge import Hedges, Terms
 from policies.ordered import Ordered
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
@@ -209,6 +210,7 @@ def _router(parts: Parts, rng: Random) -> Router:
             FailoverOn(**route.failover_on.model_dump()),
             route.explore,
             parts.learners.learner(name, policy),
+            Hedges(Terms(route.hedge.after, route.hedge.budget)) if route.hedge is not None else None,
         )
         aliases.update(dict.fromkeys(route.aliases, name))
     defaults = config.defaults

@@ -35,6 +35,7 @@ HELD_LIMIT = 256 * 1024
 GONE = "gone"
 DRAIN = "drain"
 DOWNSTREAM = "downstream"
+SUPERSEDED = "superseded"
 
 
 DROP = "drop"
@@ -178,6 +179,14 @@ class Try:
         """The answer has been handed on whole."""
         self._succeed()
 
+    def follow(self, deadline: Deadline) -> None:
+        """From now on it goes by the deadline of another task, which will read on."""
+        self._deadline = deadline
+
+    def supersede(self) -> None:
+        """Another attempt had content first: ends this one, whose task is not the caller's."""
+        self._deadline.interrupt(SUPERSEDED)
+
     def abandon(self, kind: Kind, detail: str) -> None:
         """Ends a try that is still open, for a reason that is not the upstream's."""
         if not self.attempt.marks.end:
@@ -320,6 +329,8 @@ class Try:
             self._fail(UpstreamError(Kind.DOWNSTREAM_CLOSED, "downstream", reason))
             return Gone(reason)
         committed = self._due_ns > 0
+        if reason == SUPERSEDED:
+            return UpstreamError(Kind.SUPERSEDED, "hedge", "another attempt had content first")
         if reason == "connect":
             return UpstreamError(Kind.CONNECT, "deadline", "no connection before the deadline")
         if reason == DRAIN:

@@ -136,6 +136,12 @@ class Deadline:
                 self._pending = reason
                 self._task.cancel()
 
+    def interrupt(self, reason: str) -> None:
+        """Ends what the task waits for now, but not the exchange."""
+        if self._pending is None and self in self._all.running:
+            self._pending = reason
+            self._task.cancel()
+
     def taken(self) -> str | None:
         """The reason, if this deadline caused the `CancelledError` just caught; clears the task's cancellation."""
         reason = self._pending

@@ -320,7 +320,7 @@ def _told(run: Run, form: Form) -> list[tuple[bytes, bytes]]:
     if exchange.trace is not None:
         headers += run.trace_headers()
     if exchange.attempts:
-        last = exchange.attempts[-1]
+        last = exchange.winner or exchange.attempts[-1]
         overhead, upstream = run.spent_ms()
         overhead_ms = b"%.3f" % overhead
         headers += (

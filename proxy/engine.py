@@ -14,6 +14,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from policies.base import Passed
+from policies.breaker import State
+from policies.hedge import LEVEL
 from policies.retry import PATIENCE, QUEUE, Tries
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone, Try
@@ -22,6 +24,7 @@ from proxy.errors import Refusal, TransportError, UpstreamError
 from proxy.failure import broken_off, exhausted, overloaded, unavailable
 from proxy.measure.bus import Bus
 from proxy.providers.base import Minted
+from proxy.race import Race
 from proxy.record import Attempt, Exchange, Origin
 from proxy.router import Plan
 from proxy.transport.base import Headers
@@ -137,8 +140,12 @@ class Run:
             replay = replay and ask.repeatable
             one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted(), replay)
             left = len(plan.targets) if tries is None else max(1, tries.fresh)
+            first_ns = _first(plan.targets[place], ask, self.deadline.remaining(now) // left)
+            race = None
             try:
-                chunks = await one.open(_first(plan.targets[place], ask, self.deadline.remaining(now) // left))
+                if plan.route.hedges is not None and tries is None and ask.stream and len(plan.targets) > 1:
+                    race = self._race(plan, ask, place, first_ns)
+                chunks = await one.open(first_ns) if race is None else await self._raced(race, one, first_ns)
             except UpstreamError as error:
                 self._count(attempt)
                 if tries is None:
@@ -146,6 +153,8 @@ class Run:
                         [target.context_window for target in plan.targets], plan.route.limits, plan.route.failover_on
                     )
                 tries.begun(place, 2 if attempt.replayed else 1)
+                if race is not None and race.second is not None:
+                    tries.begun(race.place)
                 now = engine.clock.now()
                 remaining = self.deadline.remaining(now) / SECOND
                 avoid = _avoid(plan.targets, ask, place, tries, error.kind, now / SECOND)
@@ -157,9 +166,11 @@ class Run:
                 place = step.target
                 wait_ns = await self._pause(step.delay) if step.delay else 0
                 continue
+            if race is not None and race.won is not None and race.second is not None:
+                one = race.second
             self._try = one
-            exchange.winner = attempt
-            self._count(attempt)
+            exchange.winner = one.attempt
+            self._count(one.attempt)
             return self._head(ask, chunks)
 
     async def next(self) -> bytes:
@@ -305,6 +316,44 @@ class Run:
         marks = attempt.marks
         until = marks.end or marks.first_content or self._engine.clock.now()
         self.upstream_ns += until - (marks.sent or marks.received) + attempt.wait_ns
+
+    def _race(self, plan: Plan, ask: Request, place: int, first_ns: int) -> Race | None:
+        """A second attempt, should this one be late; None where there may be none."""
+        hedges, first = plan.route.hedges, plan.targets[place].condition
+        assert hedges is not None  # noqa: S101
+        delay = hedges.delay(first.recent, len(ask.raw))
+        other = next((at for at in range(len(plan.targets)) if at != place), None)
+        if delay is None or other is None or not ask.repeatable or plan.route.limits.per_request < 2:
+            return None
+        target = plan.targets[other]
+
+        def make(task: asyncio.Task[object]) -> Deadline:
+            now = self._engine.clock.now()
+            return Deadline(self._engine.deadlines, task, now + self.deadline.remaining(now))
+
+        def begin(deadline: Deadline) -> Try | None:
+            now = self._engine.clock.now()
+            well = first.breaker.state is State.CLOSED and target.condition.breaker.state is State.CLOSED
+            limits = target.condition.limits
+            room = limits is None or limits.share(now / SECOND) > LEVEL
+            if not (well and room) or target.barred(now / SECOND, ask) or not hedges.spend():
+                return None
+            attempt = self._begin_attempt(target, now, 0)
+            return Try(target, ask, attempt, self._engine.clock, deadline, self._minted(), replay=False)
+
+        return Race(other, delay, min(_first(target, ask, first_ns), first_ns), self.deadline, make, begin)
+
+    async def _raced(self, race: Race, one: Try, first_ns: int) -> list[Chunk]:
+        """First content of whichever has it first. The other is closed, and its attempt sealed, when this returns."""
+        try:
+            return await one.open(first_ns)
+        except UpstreamError:
+            _, won = await self._wait(race.result())
+            if won is None:
+                raise
+            return won
+        finally:
+            await race.close()
 
     async def _enter(self, plan: Plan, ask: Request) -> tuple[int, int]:
         """The place to begin at, and the ns waited for it, where the first choice is in trouble.

@@ -33,6 +33,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.MALFORMED: ("api_error", "upstream_bad_response", "sent something that is not an answer"),
     Kind.TRUNCATED: ("api_error", "upstream_truncated", "broke off its answer"),
     Kind.STALL: ("timeout", "upstream_stalled", "stopped in the middle of its answer"),
+    Kind.SUPERSEDED: ("api_error", "superseded", "was slower than another one"),
     Kind.BUSY: ("service_unavailable_error", "overloaded", "has too much under way"),
     Kind.INTERNAL: ("api_error", "internal_error", "was not asked properly, by a fault of the proxy"),
 }

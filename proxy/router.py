@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from policies.base import Candidate, Passed, Policy
 from policies.compose import arrange
+from policies.hedge import Hedges
 from policies.ranked import Ranked
 from policies.retry import FailoverOn, Limits
 from proxy.asked import Asked
@@ -40,6 +41,8 @@ class Route(NamedTuple):
     """Share of the requests whose first target is drawn evenly."""
     learner: Learner | None = None
     """What its policy learns by."""
+    hedges: Hedges | None = None
+    """When a second attempt may run beside a late first; None: never."""
 
 
 class Caller(NamedTuple):

@@ -63,6 +63,15 @@ def _money(value: object, info: ValidationInfo) -> float:
     return values.money(value)
 
 
+def _quantile(value: object, info: ValidationInfo) -> float:
+    """`p95`, `p99.9`."""
+    if info.context is None and isinstance(value, float):
+        return value
+    if isinstance(value, str) and (match := re.fullmatch(r"p(\d{1,2}(?:\.\d+)?)", value)) and float(match[1]) > 0:
+        return float(match[1]) / 100
+    raise Wrong(f"not a quantile: {str(value)[:40]!r}", "write p95 or p99")
+
+
 def _not_empty(value: int) -> int:
     if value <= 0:
         raise Wrong("should be more than 0")
@@ -197,6 +206,9 @@ Multiple = Annotated[
     float, BeforeValidator(values.multiple), WithJsonSchema({"type": ["string", "number"], "examples": ["50%", 2]})
 ]
 """A factor of 0 or more."""
+Quantile = Annotated[
+    float, BeforeValidator(_quantile), WithJsonSchema({"type": "string", "pattern": "^p[0-9.]+$", "examples": ["p95"]})
+]
 Params = Annotated[
     dict[Annotated[str, AfterValidator(_parameter)], Annotated[Any, AfterValidator(_json)]], BeforeValidator(_nothing)
 ]

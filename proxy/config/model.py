@@ -32,6 +32,7 @@ from proxy.config.fields import (
     Pattern,
     Place,
     ProviderName,
+    Quantile,
     Share,
     Size,
     State,
@@ -134,6 +135,13 @@ class Retries(Section):
     per_request: Whole = Field(default=4, ge=1, le=100, description="Most tries in all.")
 
 
+class Hedge(Section):
+    """A second attempt beside a first that is late, at another target; streams only."""
+
+    after: Quantile = Field(default=0.95, description="Quantile of the times to first content after which one begins.")
+    budget: Share = Field(default=0.05, gt=0, le=1, description="Share of the requests that may be hedged.")
+
+
 class FailoverOn(Section):
     context_length: Flag = Field(default=True, description="Try a target with a larger context window.")
     content_filter: Flag = Field(default=False, description="Try another target when a content filter refused.")
@@ -154,7 +162,7 @@ class Defaults(Section):
     params: Params = Field(default_factory=dict, description="Request parameters used where the request has none.")
     force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
     breaker: Flag = Field(default=True, description="Circuit breakers.")
-    hedge: NotYet = Field(default=None, description="A second attempt in parallel.")
+    hedge: Hedge | None = Field(default=None, description="A second attempt beside a late first.")
     unsupported: Literal["drop", "skip", "strict"] = Field(
         default="drop", description="What becomes of parameters a target cannot take."
     )
@@ -237,7 +245,7 @@ class Route(Section):
     params: Params = Field(default_factory=dict, description="Request parameters used where the request has none.")
     force: Params = Field(default_factory=dict, description="Request parameters that override the request's.")
     breaker: Flag = Field(default=True, description="Circuit breakers.")
-    hedge: NotYet = Field(default=None, description="A second attempt in parallel.")
+    hedge: Hedge | None = Field(default=None, description="A second attempt beside a late first.")
     unsupported: Literal["drop", "skip", "strict"] = Field(
         default="drop", description="What becomes of parameters a target cannot take."
     )

@@ -34,6 +34,7 @@ def _route(defaults: Defaults, route: Route) -> Route:
             "params": merged_params(defaults.params, route.params),
             "force": merged_params(defaults.force, route.force),
             "unsupported": route.unsupported if "unsupported" in route.model_fields_set else defaults.unsupported,
+            "hedge": route.hedge if "hedge" in route.model_fields_set else defaults.hedge,
             "breaker": route.breaker if "breaker" in route.model_fields_set else defaults.breaker,
         }
     )

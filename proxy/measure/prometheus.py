@@ -200,7 +200,7 @@ class Metrics:
         previous: Attempt | None = None
         for attempt in attempts:
             target = self._targets.get(attempt.target) or self._direct_target(attempt.provider)
-            if previous is not None:
+            if previous is not None and Kind.SUPERSEDED not in (previous.kind, attempt.kind):
                 self._count_step(previous, last, attempt, target)
             self._count_attempt(route, target, attempt)
             previous, last = attempt, target

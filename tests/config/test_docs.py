@@ -92,7 +92,7 @@ def test_the_walk_finds_what_is_there() -> None:
 @pytest.mark.parametrize("path", SETTINGS)
 def test_every_setting_is_documented(path: str) -> None:
     # What route and target share with the defaults is described once, with the defaults.
-    shared = re.sub(r"^routes\.NAME\.(targets\[\]\.)?(timeouts|retries|failover_on)\.", r"defaults.\2.", path)
+    shared = re.sub(r"^routes\.NAME\.(targets\[\]\.)?(timeouts|retries|failover_on|hedge)\.", r"defaults.\2.", path)
     assert f"`{shared}`" in ROWS, f"{shared} is missing in {DOCS.name}"
     _, kind, default, meaning, example = ROWS[f"`{shared}`"]
     assert kind
@@ -103,7 +103,7 @@ def test_every_setting_is_documented(path: str) -> None:
 
 def test_nothing_else_is_documented() -> None:
     documented = {name.strip("`") for name in ROWS if re.fullmatch(r"`[a-z_]+(\.[A-Za-z_.\[\]]+)?`", name)}
-    known = set(SETTINGS) | {f"routes.NAME.{part}" for part in ("timeouts", "retries", "failover_on")}
+    known = set(SETTINGS) | {f"routes.NAME.{part}" for part in ("timeouts", "retries", "failover_on", "hedge")}
     known |= {"routes.NAME.targets[].timeouts", *CATALOG, *SECTIONS, *POLICIES}
     assert documented - known == set()
 

@@ -419,7 +419,6 @@ def test_notes() -> None:
     """)
     inactive = "not available in this version; ignored"
     assert list(config.warnings) == [
-        f"defaults.hedge: {inactive}",
         f"keys[0].rpm: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",

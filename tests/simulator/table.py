@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from policies.retry import Budget
 from policies.verdict import Kind
 from proxy.bench.simulate import Fault, Figures, Result, Traffic
-from tests.simulator.cluster import burst, run, slow_one, trap, two_keys
+from tests.simulator.cluster import PATIENT, burst, run, slow_one, trap, two_keys
 from tests.simulator.naive import Greedy, LeastLoaded, RoundRobin, TwoChoices
 
 Lines = Iterable[tuple[str, Mapping[str, str]]]
@@ -95,6 +95,14 @@ def _limits() -> Lines:
             "429s to clients per 1,000": f"{result.refused_per_1000(429):.1f}",
         }
         yield what, {**usual(result), **counts}
+
+
+@scenario("2 % of the answers begin ten times as late; two targets")
+def _hedge() -> Lines:
+    world = {name: Figures(slots=200, tail=0.02) for name in "ab"}
+    for what in ("", "hedge: {after: p99, budget: 5%}", "hedge: {after: p95, budget: 5%}"):
+        traffic = Traffic(((600.0, 12.0),), input=100.0, spread=0.3)
+        yield what or "no hedge", usual(run(world, traffic, f"{PATIENT}\n{what}"))
 
 
 def main() -> None:

@@ -169,6 +169,10 @@ class SimulatedTarget:
         self._waiting: deque[Job] = deque()
         self._buckets: dict[bytes, list[tuple[str, Bucket]]] = {}
 
+    @property
+    def idle(self) -> bool:
+        return not self._working and not self._waiting
+
     def now(self) -> float:
         return self.loop.time() - self._began
 
