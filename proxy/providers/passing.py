@@ -113,6 +113,10 @@ class PassingStream(StreamDecoder):
             if self._sound.takes(body):
                 chunks.append(self._read(body, event))
                 return
+            headed = self._sound.headed(body)
+            if self._sound.takes(headed):
+                chunks.append(self._read(headed, b"data: %b\n\n" % orjson.dumps(headed)))
+                return
             strict = self._strict = StrictStream(self._n, self._to, self._minted)
             strict.go_on(self._sound)
         try:

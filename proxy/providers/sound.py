@@ -206,6 +206,10 @@ class SoundStream:
             return False
         return type(delta) is dict and len(delta) == 1 and type(delta.get("content")) is str
 
+    def headed(self, body: Json) -> Json:
+        """The chunk under the stream's own id, time and model: llama.cpp has an id for each choice."""
+        return {**body, "id": self.id, "created": self.created, "model": self.model}
+
     def _goes_on(self, body: Json) -> bool:
         if body.get("id") != self.id or body.get("created") != self.created or body.get("model") != self.model:
             return False

@@ -134,13 +134,18 @@ def settled(body: bytes) -> bytes:
     return re.sub(rb',"timings":\{[^{}]*\}', b"", body)
 
 
-def by_choice(body: bytes) -> dict[int, list[bytes]]:
-    """The events of a stream, per choice: which of several choices goes first is up to the server's threads."""
-    events: dict[int, list[bytes]] = {}
-    for event in settled(body).split(b"\n\n"):
-        choices = json.loads(event[6:])["choices"] if event.startswith(b"data: {") else []
-        events.setdefault(choices[0]["index"] if choices else -1, []).append(event)
-    return events
+def by_choice(body: bytes) -> dict[int, list[Any]]:
+    """What each choice of a stream says: which goes first is up to the server's threads.
+
+    llama.cpp gives each choice an id of its own, and tells usage while another choice goes on; the proxy mends both.
+    """
+    said: dict[int, list[Any]] = {}
+    for event in body.split(b"\n\n"):
+        for one in json.loads(event[6:])["choices"] if event.startswith(b"data: {") else ():
+            delta = {key: value for key, value in one["delta"].items() if value not in (None, "")}
+            if delta or one["finish_reason"]:
+                said.setdefault(one["index"], []).append((delta, one["finish_reason"]))
+    return said
 
 
 def assert_same(direct: Answer, proxied: Answer, label: str) -> None:

@@ -238,3 +238,19 @@ def test_a_time_that_ticks_stays_that_of_the_first_chunk_and_nothing_else_change
     made = decoder(True)
     got = b"".join(one.raw for one in made.feed(b"".join(map(written, chunks)) + END))
     assert got == b"".join(written({**one, "created": 7}) for one in chunks) + END
+
+
+def test_a_head_that_changes_is_all_that_is_mended() -> None:
+    """As llama.cpp writes it: the time of each chunk, an id of each choice; all else stays as it came."""
+    other = {"index": 1, "delta": {"role": "assistant", "content": "Ho"}, "finish_reason": None, "odd": [1.5]}
+    came = [
+        BEGIN,
+        chunk({"content": "Hi"}, created=8, timings={"a": 1}),
+        {**HEAD, "id": "c2", "choices": [other], "created": 8},
+        chunk({}, "stop", created=9),
+        {**HEAD, "id": "c2", "choices": [{"index": 1, "delta": {}, "finish_reason": "length"}]},
+        {**COUNT, "created": 9},
+    ]
+    whole, reading = told(raw(*came), n=2)
+    assert whole == raw(*({**one, "id": "c1", "created": 7} for one in came))
+    assert reading.usage == Usage(3, 0, 0, 2, 0)
