@@ -300,6 +300,7 @@ class Keeper:
         attempt.marks.end = exchange.marks.end = now
         exchange.attempts.append(attempt)
         self._bus.publish(exchange)
+        answered.line["weighbridge"] = {"target": target.name, "cost_usd": attempt.cost_usd}
         return answered
 
     async def _worked_off(self, about: Json, place: int, part: Json, asked: Sequence[Asked]) -> None:
@@ -322,6 +323,10 @@ class Keeper:
                     found = lines.served(one.custom_id, 200, called.data)
                 else:
                     found = lines.failed(one.custom_id, UpstreamError(exchange.kind, "batch", str(exchange.kind)))
+                served = exchange.winner.target if exchange.winner is not None else None
+                costs = [attempt.cost_usd for attempt in exchange.attempts if attempt.usage is not None]
+                cost = sum(one for one in costs if one is not None) if costs and None not in costs else None
+                found.line["weighbridge"] = {"target": served, "cost_usd": cost}
                 self._keep(about, place, [found])
                 part["done"] = part.get("done", 0) + 1
 

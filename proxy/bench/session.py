@@ -59,6 +59,8 @@ class Session:
         self.lag = LoopLag()
         self.store: StoreSink | None = None
         self.engine: Engine
+        self.batch_engine: Engine
+        self.bus: Bus
         self.router: Router = front(self._whole, self._transports.for_provider, self._rng).router
         self.ways = {target.label: self._way(target) for target in suite.targets}
 
@@ -66,7 +68,9 @@ class Session:
         sinks: dict[str, Sink] = {}
         if self._config.storage is not None:
             self.store = sinks["store"] = StoreSink.open(self._config.storage)
-        self.engine = Engine(self.clock, Bus(sinks), self._rng, Origin.BENCH)
+        self.bus = Bus(sinks)
+        self.engine = Engine(self.clock, self.bus, self._rng, Origin.BENCH)
+        self.batch_engine = Engine(self.clock, self.bus, self._rng, Origin.BATCH)
         self.lag.start()
         return self
 

@@ -48,6 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example:\n  weighbridge bench load examples/suites/ramp.json --config weighbridge.yaml\n\n"
         "Exit status: 0 the run is valid, 2 something to mend, 4 the run is invalid (the generator was late)."
     )
+    batch = _command(
+        commands, "batch", "the same in real time and through batch APIs: what is saved, what it costs in time"
+    )
+    batch.add_argument("suite", metavar="SUITE", help="a .json, .yaml or .toml file")
+    _common(batch)
+    batch.add_argument("--batches", type=int, default=3, metavar="N", help="batches for each target (default 3)")
+    batch.add_argument("--poll", default="30s", metavar="TIME", help="how often providers are asked (default 30s)")
+    batch.add_argument("--emulate", action="store_true", help="work lines off one by one where there is no batch API")
+    batch.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped; nothing is submitted twice")
+    batch.add_argument("--tag", help="a name for this run")
+    batch.epilog = "example:\n  weighbridge bench batch suite.json --batches 5"
     report = _command(commands, "report", "show a run again")
     report.add_argument("run", metavar="RUN", nargs="?", default="last", help="id, tag or `last` (default)")
     report.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
@@ -110,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
         code: int = {
             "run": _run,
             "load": _load,
+            "batch": _batch,
             "report": _report,
             "compare": _compare,
             "drift": _drift,
@@ -299,6 +311,89 @@ def _progress(total: int) -> Any:
 def _said(one: Progress) -> str:
     money = f"${one.spent_usd:.4f}" + (f" + {one.unpriced} without a price" if one.unpriced else "")
     return f"{one.failed} failed, {one.running} running, {money}"
+
+
+# -- batch
+
+
+def _batch(args: argparse.Namespace) -> int:
+    """Two runs in one folder: `live`, in real time, and the batches."""
+    from proxy.bench import batch, data, planning, scorers
+    from proxy.bench.manifest import manifest
+    from proxy.bench.results import Run
+    from proxy.bench.session import Session
+    from proxy.bench.suite import load
+    from proxy.config import find
+    from proxy.config.values import duration
+
+    suite = load(args.suite).model_copy(update={"repeats": 1, "stream": False})
+    cases = data.load(suite)
+    scorers.check(suite, cases)
+    session = Session(find(args.config), suite)
+    plan = planning.plan(suite, cases, session.dearest)
+    if args.resume is None:
+        told = {**manifest(suite, cases, args.tag), "kind": "batch"}
+        run = Run(Path(args.out) / told["id"])
+        run.begin(told)
+    else:
+        run = _find(args.out, args.resume)
+        told = run.manifest
+        if (told["kind"], told["data"]) != ("batch", manifest(suite, cases, None)["data"]):
+            raise _Missing(f"The run {run.folder.name} asked something else; begin a new one.")
+    print(f"batch {told['id']} in {run.folder}", file=sys.stderr)
+    live = Run(run.folder / "live")
+    if not (live.folder / "run.json").exists():
+        live.begin({**told, "kind": "live"})
+    whole = asyncio.run(_batched(args, suite, cases, session, run, live, plan, duration(args.poll)))
+    if not whole:
+        print(f"not finished; go on with: weighbridge bench batch {args.suite} --resume {told['id']}", file=sys.stderr)
+        return 130
+    run.begin({**told, "finished": _now()})
+    lines = [line for one in batch.compare(suite, live.rows(), run.rows()) for line in batch.told(one)]
+    run.write("report.txt", "\n".join(lines).encode())
+    print("\n".join(lines))
+    return 0
+
+
+async def _batched(
+    args: argparse.Namespace,
+    suite: Suite,
+    cases: Sequence[Any],
+    session: Session,
+    run: Run,
+    live: Run,
+    plan: Any,
+    poll: float,
+) -> bool:
+    from proxy.bench.batch import Batched
+    from proxy.bench.runner import Runner, Spend
+    from proxy.bench.scorers import Scorers
+
+    async with session:
+        score = Scorers(suite, session.words)
+        batched = Batched(suite, cases, session, run, score)
+        labels = [target.label for target in suite.targets]
+
+        def tell(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        with _progress(len(cases) * len(labels)) as show:
+            runner = Runner(suite, cases, session, live, score, Spend(suite.budget, plan.worst_case), show)
+            loop = asyncio.get_running_loop()
+            waiting = asyncio.create_task(batched.run(labels, args.batches, poll, args.emulate, tell))
+
+            def stop() -> None:
+                runner.stop()
+                waiting.cancel()
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop)
+            whole = await runner.run()
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                return False
+    return whole
 
 
 # -- load
