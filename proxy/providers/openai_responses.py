@@ -14,10 +14,11 @@ from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import Built, Decoder, Endpoint, Minted
 from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.passed import EventStream, object_in
 from proxy.providers.plain import PlainBody
-from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, Chunk, Json, Usage
+from proxy.wire.chunk import COMMENT, CONTENT, META, Chunk, Json, Usage
 from proxy.wire.request import CARRIED, Request
-from proxy.wire.sse import EventSplitter, EventTooLarge, payload
+from proxy.wire.sse import payload
 
 _BEGINNINGS = {"response.created", "response.in_progress", "response.queued", "response.content_part.added"}
 _ENDS = {"response.completed", "response.incomplete"}
@@ -53,43 +54,8 @@ class ResponsesBody(PlainBody):
         return body
 
 
-class ResponsesStream:
-    __slots__ = ("_events", "ended", "finish_reason", "model", "pending", "usage")
-
-    def __init__(self) -> None:
-        self._events = EventSplitter()
-        self.ended = False
-        self.model: str | None = None
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
-        self.pending: list[Chunk] = []
-
-    def feed(self, data: bytes) -> list[Chunk]:
-        chunks: list[Chunk] = []
-        try:
-            for event in self._events.feed(data):
-                if self.ended:
-                    break
-                self._event(event, chunks)
-        except EventTooLarge as error:
-            self.pending = chunks
-            raise UpstreamError(Kind.MALFORMED, "decoder", str(error), status=200) from error
-        except UpstreamError:
-            self.pending = chunks
-            raise
-        return chunks
-
-    def close(self, cut: bool = False) -> list[Chunk]:
-        rest = self._events.rest()
-        chunks: list[Chunk] = []
-        if not self.ended and not cut and rest.strip():
-            # Some servers leave out the last empty line; the line itself must be whole.
-            if rest.lstrip().startswith(b"{"):
-                raise told_in_answer(error_in(rest), "JSON in place of an event stream")
-            self._event(rest.rstrip(b"\r\n") + b"\n\n", chunks)
-        if not self.ended:
-            raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without its last event", status=200)
-        return chunks
+class ResponsesStream(EventStream):
+    __slots__ = ()
 
     def _event(self, event: bytes, chunks: list[Chunk]) -> None:
         data = payload(event)
@@ -98,12 +64,7 @@ class ResponsesStream:
             return
         if data.strip() == b"[DONE]":
             raise UpstreamError(Kind.TRUNCATED, "decoder", "[DONE] came before the last event", status=200)
-        try:
-            body = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not JSON: {error}", status=200) from error
-        if type(body) is not dict:
-            raise UpstreamError(Kind.MALFORMED, "decoder", "an event is not a JSON object", status=200)
+        body = object_in(data)
         kind = body.get("type")
         response = body.get("response")
         if type(response) is dict and self.model is None and type(response.get("model")) is str:
@@ -111,9 +72,7 @@ class ResponsesStream:
         if kind in _ENDS and type(response) is dict:
             self.usage = usage_in(response) or self.usage
             self.finish_reason = finish_in(response)
-            self.ended = True
-            chunks.append(Chunk(FINISH, event, body))
-            chunks.append(Chunk(DONE, b""))
+            self._last(event, body, chunks)
             return
         if kind in ("error", "response.failed", "response.cancelled") or body.get("error"):
             told = response if type(response) is dict and response.get("error") else body

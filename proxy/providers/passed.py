@@ -77,22 +77,22 @@ class PassedBytes(_Facts):
         return [Chunk(CONTENT, raw, _NO_OBJECT)]
 
 
-class PassedEvents(_Facts):
-    """Events as they came. Whole only if the last one says so."""
+class EventStream(_Facts):
+    """Events as they came, read by `_event`. Whole only if the last one says so."""
 
-    __slots__ = ("_events", "_read_usage")
+    __slots__ = ("_events",)
 
-    def __init__(self, read_usage: ReadUsage) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._events = EventSplitter()
-        self._read_usage = read_usage
 
     def feed(self, data: bytes) -> list[Chunk]:
         chunks: list[Chunk] = []
         try:
             for event in self._events.feed(data):
-                if not self.ended:
-                    self._event(event, chunks)
+                if self.ended:
+                    break
+                self._event(event, chunks)
         except EventTooLarge as error:
             self.pending = chunks
             raise UpstreamError(Kind.MALFORMED, "decoder", str(error), status=200) from error
@@ -102,25 +102,57 @@ class PassedEvents(_Facts):
         return chunks
 
     def close(self, cut: bool = False) -> list[Chunk]:
+        rest = self._events.rest()
+        chunks: list[Chunk] = []
+        if not self.ended and not cut and rest.strip():
+            # Some servers leave out the last empty line; the line itself must be whole.
+            if rest.lstrip().startswith(b"{"):
+                raise told_in_answer(error_in(rest), "JSON in place of an event stream")
+            self._event(rest.rstrip(b"\r\n") + b"\n\n", chunks)
         if not self.ended:
             raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without its last event", status=200)
-        return []
+        return chunks
+
+    def _event(self, event: bytes, chunks: list[Chunk]) -> None:
+        """Adds what the event is; sets `ended` with the last one. Raises `UpstreamError`."""
+        raise NotImplementedError
+
+    def _last(self, event: bytes, body: Json, chunks: list[Chunk]) -> None:
+        self.ended = True
+        chunks.append(Chunk(FINISH, event, body))
+        chunks.append(Chunk(DONE, b""))
+
+
+def object_in(data: bytes) -> Json:
+    """The data of an event. Raises `UpstreamError` (MALFORMED) for what is no object."""
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not JSON: {error}", status=200) from error
+    if type(body) is not dict:
+        raise UpstreamError(Kind.MALFORMED, "decoder", "an event is not a JSON object", status=200)
+    return body
+
+
+class PassedEvents(EventStream):
+    """Events that are not looked at but for usage, an error, and the end."""
+
+    __slots__ = ("_read_usage",)
+
+    def __init__(self, read_usage: ReadUsage) -> None:
+        super().__init__()
+        self._read_usage = read_usage
 
     def _event(self, event: bytes, chunks: list[Chunk]) -> None:
         data = payload(event)
         if not data or data.strip() == b"[DONE]":
             chunks.append(Chunk(COMMENT, event))
             return
-        try:
-            body = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not JSON: {error}", status=200) from error
-        if type(body) is not dict or body.get("error") or body.get("type") == "error":
+        body = object_in(data)
+        if body.get("error") or body.get("type") == "error":
             raise told_in_answer(error_in(data), "an error inside the stream")
         if str(body.get("type")).endswith(_ENDS):
             self.usage = self._read_usage(body)
-            self.ended = True
-            chunks.append(Chunk(FINISH, event, body))
-            chunks.append(Chunk(DONE, b""))
+            self._last(event, body, chunks)
         else:
             chunks.append(Chunk(CONTENT, event, body))

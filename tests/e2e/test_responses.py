@@ -29,6 +29,7 @@ EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     mixed = {
         "mixed": {"targets": ["openai/gpt-5-mini", "anthropic/claude-sonnet-4-5"]},
+        "twice": {"targets": ["openai/gpt-5-mini", "openai/gpt-5"]},
         "desxim": {"targets": ["gemini/gemini-3.5-flash", "openai/gpt-5-mini"]},
     }
     with everyone(tmp_path_factory.mktemp("responses"), routes=mixed) as made:
@@ -165,6 +166,18 @@ def test_before_content_another_target_answers(
         assert answer.output_text
     finally:
         world.upstreams[first].faults = ()
+
+
+def test_what_is_stored_is_asked_for_once(world: World, client: openai.OpenAI) -> None:
+    both = "twice"
+    for fault, tries in (("http_503", "1"), ("http_429", "2")):
+        world.upstreams["openai"].faults = (f"{fault}#1",)
+        try:
+            answer = world.proxy.ask("/v1/responses", {"model": both, "input": HELLO, "store": True})
+        finally:
+            world.upstreams["openai"].faults = ()
+        assert answer.headers["x-weighbridge-attempts"] == tries
+        assert answer.status == (503 if tries == "1" else 200), "what was declined may be asked for again"
 
 
 @pytest.mark.parametrize("model", MODELS)
