@@ -152,6 +152,9 @@ class Shadow(Section):
     )
     busy_above: Whole = Field(default=400, ge=1, description="Live requests under way above which nothing is mirrored.")
     late_above: Limit = Field(default=0.05, description="Lateness of the event loop above which nothing is mirrored.")
+    cpu_above: Number = Field(
+        default=0.8, gt=0, description="Share of a core used by the proxy above which nothing is mirrored."
+    )
     timeout: Limit = Field(default=120.0, description="Longest that the candidate may take.")
     only: Annotated[Only, EmptyIsDefault] = Only()
     salt: Text = Field(default="", description="Another salt draws other units.")

@@ -58,6 +58,7 @@ shadow:
     candidate: {{target: candidate/simulated, name: candidate}}
     rate: 60%
     late_above: 250ms
+    cpu_above: 2
     primary: {{kind: numeric, expect_from: answer}}
     guardrails: [{{kind: errors, margin: 0.05}}, {{kind: ttft, slo: 1s}}, cost]
     margin: 0.1

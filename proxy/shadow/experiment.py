@@ -119,6 +119,11 @@ class Experiment:
         pairs = {result: self.counts.get(result, 0) for result in RESULTS}
         return Standing(self.terms.name, self.state.value, self.tally.units, pairs, self.budget.spent)
 
+    def is_due(self) -> bool:
+        """Whether to look for a verdict now: after each of the first units, then with every fiftieth more."""
+        units = self.tally.units
+        return units % max(1, units // 50) == 0 or units >= self.terms.max_units
+
     def look(self, at: float, *, out_of_budget: bool = False) -> Judgement | None:
         """The verdict, if it has just been reached; it stays what it was from then on."""
         if self.state in _CLOSED:

@@ -56,6 +56,8 @@ class Mirror:
         self._in_flight = live_in_flight
         self._lag = LoopLag()
         self._late = 0.0
+        self._cpu = 0.0
+        """Share of a core that the process used lately; its event loop has no more than one."""
         self._by_route: dict[str | None, list[Experiment]] = {}
         self._never: frozenset[str] = frozenset()
         self._waiting: deque[Job] = deque()
@@ -183,7 +185,8 @@ class Mirror:
         if answer is None:
             return "too_large"
         section = experiment.section
-        if self._in_flight() > section.busy_above or self._late > section.late_above:
+        busy = self._in_flight() > section.busy_above or self._late > section.late_above
+        if busy or self._cpu > section.cpu_above:
             return "busy"
         return None
 
@@ -250,7 +253,7 @@ class Mirror:
                 self._batch.pairs.append((pair, paired.scores if scored else ()))
             else:
                 self._lost += 1
-        if scored:
+        if scored and experiment.is_due():
             self._look(experiment)
 
     def _look(self, experiment: Experiment, *, out_of_budget: bool = False) -> None:
@@ -304,9 +307,14 @@ class Mirror:
         self._count(experiment, f"dropped.{reason}")
 
     async def _keep(self) -> None:
+        clock = self._engine.clock
+        used, then = time.process_time(), clock.now()
         while True:
             await asyncio.sleep(KEEP_SECONDS)
             self._late = self._lag.take()
+            now_used, now = time.process_time(), clock.now()
+            self._cpu = (now_used - used) * 1e9 / max(1, now - then)
+            used, then = now_used, now
             at = self._engine.clock.wall()
             for experiment in self.experiments.values():
                 if experiment.over(at) is not None:

@@ -32,7 +32,14 @@ def config(folder: Path | None, url: str, shadow: Mapping[str, Any], **more: Any
 
 def experiment(candidate: str = "candidate", **more: Any) -> dict[str, Any]:
     """The loop's lateness and the live side's load are the test machine's, not the experiment's."""
-    told = {"route": "chat", "candidate": f"local/{candidate}", "rate": 1.0, "late_above": "10m", "busy_above": 10_000}
+    told = {
+        "route": "chat",
+        "candidate": f"local/{candidate}",
+        "rate": 1.0,
+        "late_above": "10m",
+        "cpu_above": 100,
+        "busy_above": 10_000,
+    }
     return told | more
 
 

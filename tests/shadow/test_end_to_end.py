@@ -64,6 +64,7 @@ def experiment(candidate: str, **more: Any) -> dict[str, Any]:
         "candidate": f"local/{candidate}",
         "rate": 1.0,
         "late_above": "10m",
+        "cpu_above": 100,
         "busy_above": 10_000,
     } | more
 
