@@ -8,7 +8,7 @@ from typing import Any
 
 from policies.base import Ask
 from proxy.wire.chunk import Json
-from proxy.wire.request import Request
+from proxy.wire.request import MODEL_LIMIT, Request
 
 _SECRET = ("authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key")
 """Headers that no rule may look at."""
@@ -125,7 +125,7 @@ def _unit(ask: Asked) -> str:
         return ask._unit
     conversation = ask.metadata.get("conversation_id")
     if isinstance(conversation, str) and conversation:
-        return conversation
+        return conversation[:MODEL_LIMIT]
     return _digest(ask.key, _opening(ask))
 
 

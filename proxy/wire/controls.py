@@ -54,6 +54,8 @@ def taken(ask: Request, headers: Headers) -> Controls:
     if not (named or listed or "models" in body or "provider" in body or "fallbacks" in body):
         return NONE
     found = _of_headers({name[len(_PREFIX) :].decode("latin-1"): value.decode("latin-1") for name, value in named})
+    if ask.raw[:64].lstrip()[:1] != b"{":
+        return found  # a form, whose fields are the upstream's
     tags: frozenset[str] = frozenset()
     if listed and metadata:
         tags = frozenset(_texts(metadata["tags"], "metadata.tags", _TAG_LIMIT))

@@ -19,6 +19,7 @@ from proxy.providers.compatible import Compatible
 from proxy.router import Caller, Plan
 from proxy.wire.chat import ChatRequest
 from proxy.wire.controls import NONE, Controls, taken
+from proxy.wire.request import Request
 from tests.scenarios.playbook import call, error, good
 
 CONFIG = """
@@ -141,6 +142,13 @@ def test_headers() -> None:
         ],
     )
     assert controls == Controls(tags=frozenset("abc"), unit="u-1", no_shadow=True)
+
+
+def test_the_fields_of_a_form_are_left_alone() -> None:
+    ask = Request(b"--x\r\ncontent-disposition: form-data", {"model": "m", "models": "a", "provider": "b"})
+    raw = ask.raw
+    assert taken(ask, [(b"x-weighbridge-unit", b"u")]).unit == "u"
+    assert (ask.raw, ask.body["provider"]) == (raw, "b")
 
 
 def test_a_client_can_never_name_a_host() -> None:
