@@ -149,7 +149,8 @@ def percent(value: float) -> str:
 
 
 def usd(value: float) -> str:
-    return f"${value:,.2f}" if value >= 100 else f"${value:.4g}" if value else "$0"
+    """At least two decimals, and three digits that mean something."""
+    return f"${value:,.{max(2, 2 - math.floor(math.log10(value)))}f}" if value else "$0"
 
 
 def told(estimate: Estimate, form: Any) -> str:

@@ -43,7 +43,7 @@ def extract() -> Json:
     wanted = set(IDS.values())
     found = {one.id: one for one in providers if one.id in wanted or one.id.startswith("huggingface_")}
     return {
-        "source": f"{LIBRARY} (MIT licence, Copyright (c) 2025 Pydantic Services Inc.)",
+        "source": f"{LIBRARY} (MIT licence: table-LICENSE.txt)",
         "version": version(LIBRARY),
         "providers": {
             id: {
