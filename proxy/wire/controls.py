@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from proxy.errors import Refusal
 from proxy.wire.chunk import Json
 from proxy.wire.request import MODEL_LIMIT, Headers, Request, wrong
 
@@ -74,8 +75,11 @@ def _strip(ask: Request, listed: bool) -> None:
         body["metadata"] = {name: value for name, value in body["metadata"].items() if name != "tags"}
         if not body["metadata"]:
             del body["metadata"]
+    try:
+        ask.raw = orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise Refusal(400, f"The request body cannot be passed on: {error}. Nest it less deeply.") from error
     ask.body = body
-    ask.raw = orjson.dumps(body)
 
 
 def _of_headers(named: Mapping[str, str]) -> Controls:

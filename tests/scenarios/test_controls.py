@@ -131,6 +131,12 @@ def test_what_is_malformed_is_refused(wrong: dict[str, Any]) -> None:
     assert refusal.param
 
 
+def test_a_body_nested_too_deep_to_be_written_again_is_refused() -> None:
+    deep = b'{"model":"chat","models":["spare"],"messages":[{"role":"user","content":"x"}],"x":%b1%b}'
+    ask = ChatRequest.parse(deep % (b"[" * 400, b"]" * 400))
+    assert refused(ask).status == 400
+
+
 def test_headers() -> None:
     controls = taken(
         request(metadata={"tags": ["b"], "plan": "pro"}),
