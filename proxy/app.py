@@ -62,8 +62,9 @@ class App:
         self.upstreams = Upstreams(clock, self._rng)
         keep = Retention(config.retention.raw, config.retention.minutes)
         self.store = StoreSink.open(config.storage, retention=keep) if config.storage is not None else None
+        file = self.store.path if self.store is not None and self.store.ours else None
         self._bodies = Bodies(self.store.path) if self.store is not None else None
-        self.learners = Learners(self.store.path if self.store is not None else None)
+        self.learners = Learners(file)
         self._keys = stored(self.store.path) if self.store is not None else []
         self._front = self._fronted(config)
         targets, routes = target_names(config)
@@ -82,7 +83,7 @@ class App:
         self._background = Transports(limit=64)
         self.mirror = Mirror(
             Engine(clock, self.bus, self._rng, Origin.SHADOW),
-            Ledger(self.store.path) if self.store is not None else None,
+            Ledger(file) if file is not None else None,
             lambda: len(self.engine.running),
         )
         self._load_shadow(config)

@@ -18,7 +18,7 @@ from proxy.providers.sound import SoundStream, is_sound_body
 from proxy.providers.strict_body import StrictBody
 from proxy.providers.strict_stream import StrictStream
 from proxy.wire.chat import ChatRequest
-from proxy.wire.chunk import CONTENT, Chunk, Json
+from proxy.wire.chunk import CONTENT, Chunk, Json, usage_of
 from proxy.wire.sse import EventTooLarge, event_name, payload
 
 
@@ -34,7 +34,14 @@ class PassingBody(BodyDecoder):
 
     def _told(self, raw: bytes, body: Json) -> list[Chunk]:
         if is_sound_body(body):
-            return super()._told(raw, body)
+            choices = body["choices"]
+            if not choices or body.get("error"):
+                return super()._told(raw, body)
+            usage = body.get("usage")
+            if usage is not None:
+                self.usage = usage_of(usage, body.get("service_tier"))
+            self.model, self.finish_reason, self.ended = body["model"], choices[0]["finish_reason"], True
+            return [Chunk(CONTENT, raw, body)]
         strict = StrictBody(self._to, self._minted)
         strict.feed(raw)
         chunks = strict.close()

@@ -12,10 +12,19 @@ from typing import Any
 
 from proxy.providers import tidy
 from proxy.wire.chunk import Json
+from proxy.wire.request import Known
 from proxy.wire.scribe import FINISH_REASONS
 
 _ROLES = (None, "assistant")
-_TEXT = {"role", "content", "refusal", "annotations"}
+_TEXT = Known({"role": (str,), "content": (str,), "refusal": (), "annotations": (list,)})
+_HEAD = Known(
+    {
+        "object": (str,), "id": (str,), "created": (int,), "model": (str,), "choices": (list,), "usage": (dict,),
+        "service_tier": (str,), "system_fingerprint": (str,), "obfuscation": (str,),
+    }
+)  # fmt: skip
+"""What nearly every answer has, and no more."""
+_COUNTS = {int, type(None)}
 
 
 class Spoken:
@@ -44,8 +53,13 @@ def is_sound_body(body: Json) -> bool:
     )
 
 
+_TIERS = {None, *tidy.SERVICE_TIERS}
+
+
 def _is_headed(body: Json) -> bool:
     id, model = body.get("id"), body.get("model")
+    if id and model and body.get("created") is not None and _HEAD.holds(body):
+        return body.get("service_tier") in _TIERS
     if not id or type(id) is not str or not model or type(model) is not str or type(body.get("created")) is not int:
         return False
     return _are_names(body)
@@ -86,11 +100,10 @@ def _is_sound_choice(choice: Any) -> bool:
 def _is_text(message: Json) -> bool:
     """Text and nothing else: nearly every answer."""
     return (
-        message.keys() <= _TEXT
-        and message.get("role") == "assistant"
-        and type(message.get("content")) is str
-        and message.get("refusal") is None
-        and message.get("annotations") in (None, [])
+        message.get("role") == "assistant"
+        and message.get("content") is not None
+        and not message.get("annotations")
+        and _TEXT.holds(message)
     )
 
 
@@ -136,6 +149,8 @@ def _is_usage(usage: Any) -> bool:
         return False
     read = usage.get("prompt_tokens_details")
     wrote = usage.get("completion_tokens_details")
+    if read is None and wrote is None:
+        return True
     return _are_parts(read, prompt, "cached_tokens") and _are_parts(wrote, completion, "reasoning_tokens")
 
 
@@ -144,7 +159,7 @@ def _are_parts(details: Any, whole: int, name: str) -> bool:
         return True
     if type(details) is not dict:
         return False
-    return all(type(value) in (int, type(None)) for value in details.values()) and (details.get(name) or 0) <= whole
+    return _COUNTS.issuperset(map(type, details.values())) and (details.get(name) or 0) <= whole
 
 
 class SoundStream:

@@ -14,6 +14,7 @@ from proxy.wire.request import (
     OBJECT,
     STRING,
     Headers,
+    Known,
     Request,
     Types,
     check_model,
@@ -60,6 +61,9 @@ _TYPES: dict[str, Types] = {
     "web_search_options": OBJECT,
 }
 """Fields whose JSON type OpenAI's API reference has fixed for long; null always means "not given"."""
+_BODY = Known({"model": (str,), "messages": (list,)} | {key: allowed for key, (allowed, _) in _TYPES.items()})
+_MESSAGE = Known({"role": (str,), "content": (str, list), "name": (str,), "tool_calls": (list,)})
+"""Of nearly every request, and of nearly every message."""
 
 
 class ChatRequest(Request):
@@ -101,6 +105,9 @@ class ChatRequest(Request):
         return self
 
 
+_TOOLS = frozenset({"tools", "functions"})
+
+
 class TranslatedChat(ChatRequest):
     """One that was made from a request in another form. Raises `Refusal` (400) as `parse` does."""
 
@@ -119,6 +126,8 @@ def _check(body: Json) -> None:
     if type(messages) is not list or not messages:
         raise wrong("messages", "`messages` must be a non-empty array of messages, each with a `role`.")
     for index, message in enumerate(messages):
+        if type(message) is dict and message.get("role") is not None and _MESSAGE.holds(message):
+            continue
         if type(message) is not dict or type(message.get("role")) is not str:
             raise wrong(f"messages[{index}]", f"`messages[{index}]` must be an object with a string `role`.")
         content = message.get("content")
@@ -129,11 +138,12 @@ def _check(body: Json) -> None:
         calls = message.get("tool_calls")
         if calls is not None and type(calls) is not list:
             raise wrong(f"messages[{index}].tool_calls", f"`messages[{index}].tool_calls` must be an array of calls.")
-    check_types(body, _TYPES)
+    if not _BODY.holds(body):
+        check_types(body, _TYPES)
     n = body.get("n")
     if n is not None and not 1 <= n <= 128:
         raise wrong("n", "`n` must be between 1 and 128.", "invalid_value")
-    for key in ("tools", "functions"):
+    for key in () if _TOOLS.isdisjoint(body) else ("tools", "functions"):
         for index, tool in enumerate(body.get(key) or ()):
             if type(tool) is not dict:
                 raise wrong(f"{key}[{index}]", f"`{key}[{index}]` must be an object, not {named(tool)}.")

@@ -215,7 +215,12 @@ PROMPT = frozenset(
 
 def parameters(body: Json) -> Json:
     """The members of a body that say how to answer: without the prompt and the model's name."""
-    return {key: value for key, value in body.items() if value is not None and key not in PROMPT}
+    told = body.copy()
+    for key in PROMPT.intersection(body):
+        del told[key]
+    if None in told.values():
+        return {key: value for key, value in told.items() if value is not None}
+    return told
 
 
 def fingerprint(sent: Json | None) -> str | None:
@@ -275,6 +280,19 @@ STRING: Types = ((str,), "a string")
 BOOLEAN: Types = ((bool,), "true or false")
 OBJECT: Types = ((dict,), "an object")
 ARRAY: Types = ((list,), "an array")
+
+
+class Known:
+    """Members with the types that they may be of. Where all are as they should be, that is found in one step."""
+
+    __slots__ = ("_good",)
+
+    def __init__(self, types: Mapping[str, tuple[type, ...]]) -> None:
+        self._good = frozenset((key, one) for key, allowed in types.items() for one in (*allowed, type(None)))
+
+    def holds(self, body: Json) -> bool:
+        """Every member of the body is known, and is null or of its type."""
+        return self._good.issuperset(zip(body, map(type, body.values()), strict=True))
 
 
 def check_types(body: Json, types: Mapping[str, Types]) -> None:

@@ -118,6 +118,7 @@ class StoreSink:
         self._file: tuple[int, int] | None = None
         self._at = rows.Timestamps()
         self._degraded: str | None = None
+        self._foreign = False
         self._committed = Committed(0, 0)
         # The event loop's thread writes these, ...
         self._accepted = 0
@@ -192,6 +193,11 @@ class StoreSink:
         """Why records cannot be stored at present, and how to mend it; None while all is well."""
         return self._degraded
 
+    @property
+    def ours(self) -> bool:
+        """False for another version's or program's file: no part of this process has any business there."""
+        return not self._foreign
+
     def losses(self) -> dict[str, int]:
         """Exchanges lost since the start, by reason."""
         lost = self._refused | self._lost
@@ -230,7 +236,8 @@ class StoreSink:
         except Exception as error:
             # Nothing that waiting would mend: another version's or program's file, or a fault of ours.
             self._room = 0
-            if not isinstance(error, schema.SchemaError):
+            self._foreign = isinstance(error, schema.SchemaError)
+            if not self._foreign:
                 log.exception("the store's writer failed")
             self._note(error)
             self._queue.clear()
