@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.config.known import is_loopback
 from proxy.errors import Refusal
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
+Named = Mapping[bytes, bytes]
+"""Headers by name in lower case: of several with one name the first."""
 
 
 class Key(NamedTuple):
@@ -28,12 +30,8 @@ class Key(NamedTuple):
     """0 goes first where there is a queue, 2 last, and is turned away first."""
 
 
-def header(headers: Headers, name: bytes) -> bytes:
-    """The first header of that name (lower case); empty where there is none."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return b""
+def by_name(headers: Headers) -> Named:
+    return dict(reversed(headers))
 
 
 class Gate:
@@ -63,12 +61,16 @@ class Gate:
 
     def client(self, headers: Headers) -> Key | None:
         """The key that a request carries; None where no keys are configured. Raises `Refusal` (401, 403)."""
+        return self.caller(by_name(headers))
+
+    def caller(self, named: Named) -> Key | None:
+        """As `client`."""
         if not self._closed:
-            not_from_elsewhere(headers)
+            _not_from_elsewhere(named)
             return None
-        given = header(headers, b"authorization")
+        given = named.get(b"authorization", b"")
         # Anthropic's clients send their key in a header of its own.
-        secret = given[7:].strip() if given[:7].lower() == b"bearer " else header(headers, b"x-api-key").strip()
+        secret = given[7:].strip() if given[:7].lower() == b"bearer " else named.get(b"x-api-key", b"").strip()
         if secret:
             digest = hashlib.sha256(secret).digest()
             key = self._keys.get(digest)
@@ -87,7 +89,8 @@ class Gate:
 
     def admin(self, headers: Headers) -> None:
         """Raises `Refusal` (401, 403) unless the caller may look at records."""
-        if self._loopback and _names_local_host(header(headers, b"host")):
+        named = by_name(headers)
+        if self._loopback and _names_local_host(named.get(b"host", b"")):
             return
         if self._admin is None:
             raise Refusal(
@@ -96,7 +99,7 @@ class Gate:
                 type="permission_error",
                 code="no_admin_token",
             )
-        given = header(headers, b"authorization")
+        given = named.get(b"authorization", b"")
         if given[:7].lower() == b"bearer " and hmac.compare_digest(
             hashlib.sha256(given[7:].strip()).digest(), self._admin
         ):
@@ -111,7 +114,11 @@ class Gate:
 
 def not_from_elsewhere(headers: Headers) -> None:
     """Without keys, any web page open on this machine could spend money here: browsers say where a page is from."""
-    origin = header(headers, b"origin")
+    _not_from_elsewhere(by_name(headers))
+
+
+def _not_from_elsewhere(named: Named) -> None:
+    origin = named.get(b"origin")
     if origin and not _names_local_host(origin.partition(b"://")[2]):
         raise Refusal(
             403,

@@ -223,10 +223,8 @@ class Condition:
 
     def heard(self, headers: Headers, begun: Begun, clock: Clock) -> None:
         """The head of an answer came: it may tell what is left of the limits."""
-        for name, _ in headers:
-            if b"ratelimit" in name or b"tokenlimit" in name:
-                break
-        else:
+        names = b"\n".join(dict(headers))
+        if b"ratelimit" not in names and b"tokenlimit" not in names:
             return
         told = allowances(headers, clock.wall())
         if not told:

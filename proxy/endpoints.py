@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from proxy.attempt import DRAIN, GONE, Gone
-from proxy.auth import Gate, Key, header
+from proxy.auth import Gate, Key, Named, by_name
 from proxy.carry import Carry, Onlooker, carry_for
 from proxy.clock import SECOND
 from proxy.config.values import duration
@@ -112,14 +112,14 @@ class Doors:
     async def serve(self, door: Door, client: Downstream) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (servers run an endpoint in a task)
-        front = self.front
+        front, named = self.front, by_name(client.headers)
         early: Refusal | Gone | None = None
         body, key = b"", None
         try:
             if self.draining:
                 raise shutting_down()
-            key = front.gate.client(client.headers)
-            body = await _read_body(client, front.body_limit)
+            key = front.gate.caller(named)
+            body = await _read_body(client, named, front.body_limit)
             if self.draining:
                 raise shutting_down()
         except (Refusal, Gone) as end:
@@ -137,10 +137,10 @@ class Doors:
                 run.exchange.key, run.rank = key.name, key.rank
             if front.most is not None:
                 run.admit(front.most)
-            if patience := header(client.headers, b"x-weighbridge-timeout"):
+            if patience := named.get(b"x-weighbridge-timeout"):
                 run.most_ns = _patience(patience)
-            if traceparent := header(client.headers, b"traceparent"):
-                run.exchange.trace = trace_of(traceparent, header(client.headers, b"tracestate"))
+            if traceparent := named.get(b"traceparent"):
+                run.exchange.trace = trace_of(traceparent, named.get(b"tracestate", b""))
             ask = door.parse(body, client.headers)
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
@@ -274,18 +274,17 @@ def _patience(told: bytes) -> int:
     return int(min(seconds, 1e6) * SECOND)
 
 
-async def _read_body(client: Downstream, limit: int) -> bytes:
+async def _read_body(client: Downstream, named: Named, limit: int) -> bytes:
     """The whole request body. Raises `Refusal` (408, 413, 415) or `Gone`. The connection bounds the time."""
-    headers = client.headers
-    coding = header(headers, b"content-encoding")
+    coding = named.get(b"content-encoding")
     if coding and coding.lower() != b"identity":
         raise Refusal(
             415,
             f"The request body is compressed ({coding.decode('latin-1')[:40]}). Send it uncompressed.",
             code="unsupported_content_encoding",
         )
-    length = header(headers, b"content-length")
-    if length.isdigit() and int(length) > limit * DISCARD_FACTOR:
+    length = named.get(b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit * DISCARD_FACTOR:
         raise _too_large(limit)
     body, more = await client.receive()
     if not more and len(body) <= limit:

@@ -49,7 +49,9 @@ NONE = Controls()
 def taken(ask: Request, headers: Headers) -> Controls:
     """The controls of a request, and the request without them. Raises `Refusal` (400) for what is malformed."""
     body = ask.body
-    named = [pair for pair in headers if pair[0].startswith(_PREFIX)]
+    named: list[tuple[bytes, bytes]] = []
+    if _PREFIX in b"\n".join(dict(headers)):
+        named = [pair for pair in headers if pair[0].startswith(_PREFIX)]
     metadata = body.get("metadata")
     listed = isinstance(metadata, dict) and isinstance(metadata.get("tags"), list)
     if not (named or listed or "models" in body or "provider" in body or "fallbacks" in body):
