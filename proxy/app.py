@@ -146,7 +146,7 @@ class App:
         if self.store is not None and self.store.degraded is not None:
             reasons.append(self.store.degraded)
         reasons += [
-            f"target {one['target']}: {one['barred'] or one['breaker']} (last error: {one['last_error']})"
+            f"target {one['target']}: {_words(one['barred'] or one['breaker'])} (last error: {_words(one['last_error'])})"
             for one in self.upstreams.snapshot()
             if one["barred"] or one["breaker"] != State.CLOSED
         ]
@@ -260,6 +260,10 @@ class App:
         await receive()
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _words(code: object) -> str:
+    return str(code).replace("_", " ")
 
 
 def _spans(otel: settings.Otel) -> Spans | None:

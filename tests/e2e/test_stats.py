@@ -36,7 +36,7 @@ def test_it_tells_what_the_providers_did_and_what_the_clients_saw(tmp_path: Path
             assert rows["bad/m"]["error_kinds"] == {"server_error": rows["bad/m"]["attempts"]}
             assert (rows["good/m"]["in_flight"], found["in_flight"], found["losses"]) == (0, 0, [])
             assert (rows["bad/m"]["breaker"], rows["good/m"]["breaker"]) == ("open", "closed")
-            assert found["degraded"] == ["target bad/m: breaker_open (last error: server_error)"]
+            assert found["degraded"] == ["target bad/m: breaker open (last error: server error)"]
             assert found["totals"]["errors_after_failover"]["failed"] == 0
             assert found["totals"]["ttft_ms"]["n"] == 6
             assert found["totals"]["e2e_ms"]["n"] == 12
