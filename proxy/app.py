@@ -146,7 +146,8 @@ class App:
         if self.store is not None and self.store.degraded is not None:
             reasons.append(self.store.degraded)
         reasons += [
-            f"target {one['target']}: {_words(one['barred'] or one['breaker'])} (last error: {_words(one['last_error'])})"
+            f"target {one['target']}: {_words(one['barred'] or one['breaker'])}"
+            f" (last error: {_words(one['last_error'])})"
             for one in self.upstreams.snapshot()
             if one["barred"] or one["breaker"] != State.CLOSED
         ]
