@@ -123,7 +123,11 @@ def test_completions_natively_and_by_chat(client: openai.OpenAI, model: str) -> 
 
 
 def test_what_is_not_served_says_what_is(world: World) -> None:
-    for method, path in (("POST", "/v1/files"), ("GET", "/v1/responses/resp_1"), ("DELETE", "/v1/responses/resp_1")):
+    for method, path in (
+        ("POST", "/v1/assistants"),
+        ("GET", "/v1/responses/resp_1"),
+        ("DELETE", "/v1/responses/resp_1"),
+    ):
         answer = world.proxy.ask(path, method=method)
         assert answer.status == 404
         assert "/v1/embeddings" in answer.json()["error"]["message"]
