@@ -55,6 +55,13 @@ def test_the_null_expectation_of_wins_is_exactly_one(n: int) -> None:
     assert wins == pytest.approx(1.0)
 
 
+def test_the_bar_is_that_of_one_side_of_the_test() -> None:
+    """A simulation passes with half the bar, too."""
+    assert ev.bar(0.05) == pytest.approx(math.log(40))
+    assert ev.bar(0.05, 5) == pytest.approx(math.log(200))
+    assert ev.bar(0.025) == pytest.approx(math.log(80)), "two candidates share alpha"
+
+
 def test_the_draw_is_uniform_and_belongs_to_the_id() -> None:
     draws = sorted(ev._draw(f"req_{number}") for number in range(5000))
     worst = max(abs(draw - rank / 5000) for rank, draw in enumerate(draws))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from policies import trial
+from policies import evidence, trial
 from policies.evidence import Ratio
 from policies.trial import Label, State
 
@@ -91,3 +91,15 @@ def test_a_cost_ratio() -> None:
     assert (few.shown, few.harmed, few.interval.high) == (False, False, math.inf)
     free = trial.ratio("cost", Ratio(200), 0.1, 0.05, 3)
     assert (free.shown, free.harmed, free.estimate) == (True, False, None)
+
+
+def test_each_side_has_its_own_bar() -> None:
+    """Harm is shared by all metrics, so its bar is higher; being shown is not, since all must be."""
+    just = next(n for n in range(1, 400) if trial.difference("v", {100: n}, 0.05, 0.05, 1).shown)
+    assert evidence.log_above({100: just}, -0.05) >= math.log(40) > evidence.log_above({100: just - 1}, -0.05)
+    assert trial.difference("v", {100: just}, 0.05, 0.05, 9).shown
+    for metrics in (1, 9):
+        worst = next(n for n in range(1, 400) if trial.difference("v", {0: n}, 0.05, 0.05, metrics).harmed)
+        assert (
+            evidence.log_below({0: worst}, -0.05) >= math.log(40 * metrics) > evidence.log_below({0: worst - 1}, -0.05)
+        )
