@@ -19,9 +19,10 @@ from proxy.batches.keeper import EMULATE, Keeper
 from proxy.batches.lines import ENDPOINT
 from proxy.batches.shelf import Shelf
 from proxy.bench import stats
+from proxy.bench.asking import request
 from proxy.bench.data import Case
 from proxy.bench.results import Run
-from proxy.bench.runner import Score, request
+from proxy.bench.runner import Score
 from proxy.bench.session import Session
 from proxy.bench.stats import Discordant, Estimate
 from proxy.bench.suite import Suite

@@ -12,20 +12,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from proxy.bench import stats
+from proxy.bench import groups, stats
 from proxy.bench.figures import Table
 from proxy.bench.stats import Estimate
-from proxy.bench.suite import Metric, Suite
+from proxy.bench.suite import GateName, Suite
 
 PASS, REGRESSION, INCONCLUSIVE, INVALID = 0, 1, 3, 4
 """Exit codes of `bench compare`."""
 
 Json = dict[str, Any]
 
+ABSOLUTE: frozenset[GateName] = frozenset({"accuracy", "safety", "bias"})
+"""Gates whose differences are in points of the score; the others are relative to the old run."""
+
 
 class Gated(NamedTuple):
     target: str
-    metric: Metric
+    metric: GateName
     difference: Estimate
     """New minus old; for latency and cost relative to the old, more being worse."""
     margin: float
@@ -93,6 +96,9 @@ def compare(suite: Suite, old: Sequence[Table], new: Sequence[Table], seed: int 
         here = np.array([table.units.index(unit) for unit in shared], dtype=int)
         there = np.array([base.units.index(unit) for unit in shared], dtype=int)
         for metric, gate in suite.gates.items():
+            if metric == "bias":
+                gates += _bias(suite, gate.margin, table, base, rng)
+                continue
             gates.append(_gate(suite, metric, gate.margin, table, base, here, there, rng))
     measured = [gate for gate in gates if gate.verdict != "not measured"]
     if not measured:
@@ -104,7 +110,7 @@ def compare(suite: Suite, old: Sequence[Table], new: Sequence[Table], seed: int 
 
 def _gate(
     suite: Suite,
-    metric: Metric,
+    metric: GateName,
     margin: float,
     table: Table,
     base: Table,
@@ -127,6 +133,19 @@ def _gate(
     if not found.known or found.low is None or found.high is None:
         return Gated(table.target, metric, found, margin, "not measured", None)
     return Gated(table.target, metric, found, margin, _verdict(-found.high, -found.low, margin), None)
+
+
+def _bias(suite: Suite, margin: float, table: Table, base: Table, rng: np.random.Generator) -> list[Gated]:
+    """One gate for each two groups: the size of their difference must not have grown."""
+    found = []
+    for pair in groups.compared(suite, table.rows):
+        grown, differing = groups.widened(table.rows, base.rows, pair, rng)
+        verdict, enough = "not measured", None
+        if grown.low is not None and grown.high is not None:
+            verdict = _verdict(-grown.high, -grown.low, margin)
+            enough = stats.needed(margin, max(differing, margin**2)) if verdict == "inconclusive" and margin else None
+        found.append(Gated(table.target, "bias", grown, margin, verdict, enough))
+    return found
 
 
 def _verdict(low: float, high: float, margin: float) -> str:

@@ -35,6 +35,10 @@ class Case(NamedTuple):
     """How many requests of the real mix it stands for (1 for data from a file)."""
     digest: str
     """SHA-256 of the messages, first 16 hex digits."""
+    params: Json
+    """Parameters that this case alone is asked with (its `params`)."""
+    group: str | None
+    """Who is spoken of, where the task compares groups."""
 
 
 def load(suite: Suite) -> list[Case]:
@@ -146,6 +150,12 @@ def _cases(name: str, task: Task, rows: Sequence[Json], source: str, problems: l
             if task.cluster not in row:
                 problems.append(Problem(source, place, f"has no field {task.cluster!r} (`cluster`)"))
             cluster = str(row.get(task.cluster))
+        if task.groups is not None and task.groups not in row:
+            problems.append(Problem(source, place, f"has no field {task.groups!r} (`groups`)"))
+        if task.ask == "text" and "messages" in row:
+            problems.append(Problem(source, place, "`ask: text` takes a text, not `messages`"))
+        if not isinstance(row.get("params", {}), dict):
+            problems.append(Problem(source, place, "`params` should be an object"))
         for scorer in task.scorers:
             if scorer.field is not None and scorer.field not in row:
                 hint = did_you_mean(scorer.field, row)
@@ -161,6 +171,8 @@ def _cases(name: str, task: Task, rows: Sequence[Json], source: str, problems: l
                 row,
                 float(weight) if isinstance(weight, int | float) and weight > 0 else 1.0,
                 hashlib.sha256(body).hexdigest()[:16],
+                row.get("params", {}),
+                str(row.get(task.groups)) if task.groups is not None else None,
             )
         )
         if len(problems) >= 20:

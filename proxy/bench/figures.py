@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from proxy.bench import stats
+from proxy.bench.groups import Gap, gaps
 from proxy.bench.stats import Estimate, Floats
 from proxy.bench.suite import Metric, Suite
 
@@ -69,6 +70,10 @@ class Figures(NamedTuple):
     """Failed requests by error kind."""
     scorers: dict[str, Estimate]
     """The mean of every scorer, by `task/scorer`."""
+    perplexity: dict[str, Estimate]
+    """Of the tokens that were weighed, by task: of a text where one was given, else of the answer's own."""
+    gaps: list[Gap]
+    """Differences of the score between groups of the same cases."""
 
 
 def tables(suite: Suite, rows: Sequence[Json]) -> list[Table]:
@@ -163,6 +168,8 @@ def figures(suite: Suite, table: Table, rng: np.random.Generator) -> Figures:
         sum(1 for row in rows if row["attempts"] > 1),
         dict(Counter(str(row["error_kind"]) for row in failed)),
         _scorers(suite, rows),
+        _perplexity(suite, rows, rng),
+        gaps(suite, table.target, rows, rng),
     )
 
 
@@ -203,6 +210,24 @@ def _scorers(suite: Suite, rows: Sequence[Json]) -> dict[str, Estimate]:
         name: stats.share([math.fsum(values) / len(values) for values in units.values()])
         for name, units in gathered.items()
     }
+
+
+def _perplexity(suite: Suite, rows: Sequence[Json], rng: np.random.Generator) -> dict[str, Estimate]:
+    """exp of the mean surprise of a token, over all tokens of a task; texts are drawn again for the interval."""
+    found = {}
+    for name, task in suite.tasks.items():
+        counted = "input_tokens" if task.ask == "text" else "output_tokens"
+        units: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for row in rows:
+            probability = (row["scores"] or {}).get("probability")
+            if row["task"] == name and row["outcome"] == "ok" and probability and row[counted]:
+                units[row["cluster"]][0] -= row[counted] * math.log(probability)
+                units[row["cluster"]][1] += row[counted]
+        if units:
+            surprise = stats.ratio([one[0] for one in units.values()], [one[1] for one in units.values()], rng)
+            value, low, high = (None if x is None else math.exp(x) for x in surprise[:3])
+            found[name] = Estimate(value, low, high, surprise.n, surprise.note)
+    return found
 
 
 # -- the weighted score

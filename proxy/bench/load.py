@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from proxy.bench.arrivals import Phase, Search, constant, poisson, ramp
+from proxy.bench.asking import answered, request
 from proxy.bench.data import Case
 from proxy.bench.results import Run
-from proxy.bench.runner import Asks, Score, measured, request
+from proxy.bench.runner import Asks, Score, measured
 from proxy.bench.suite import Drill, Load, Suite
-from proxy.wire.answer import answer_of
 
 Json = dict[str, Any]
 
@@ -166,13 +166,19 @@ class Loader:
     async def _one(self, phase: Phase, case: Case, body: Json, due_ns: int) -> None:
         self._running += 1
         try:
-            called = await self._session.ask(self._label, body, due_ns=due_ns, patience=self._load.patience)
+            called = await self._session.ask(
+                self._label,
+                body,
+                how=self._suite.tasks[case.task].ask,
+                due_ns=due_ns,
+                patience=self._load.patience,
+            )
         finally:
             self._running -= 1
         row = self._row(phase, case, due_ns) | measured(called.exchange)
         row["stream"] = called.exchange.stream
         if self._score is not None:
-            answer = answer_of(called.data, stream=self._suite.stream)
+            answer = answered(self._suite, case, called.data, called.exchange.stream)
             row["score"] = next(iter((await self._score(case, answer, called.exchange)).values()), None)
         self._finish(row)
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from proxy.bench import stats
+from proxy.bench.asking import request
 from proxy.bench.data import Case
-from proxy.bench.runner import request
 from proxy.bench.suite import Suite
 
 Json = dict[str, Any]
@@ -41,7 +41,7 @@ def plan(suite: Suite, cases: Sequence[Case], dearest: Callable[[str], tuple[flo
         rate = rates[label]
         if rate is None:
             return None
-        tokens = len(orjson.dumps(body.get("messages"))) / CHARACTERS_A_TOKEN
+        tokens = len(orjson.dumps(body.get("messages") or body.get("prompt"))) / CHARACTERS_A_TOKEN
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or OUTPUT_TOKENS
         return float(tokens * rate[0] + limit * (body.get("n") or 1) * rate[1])
 

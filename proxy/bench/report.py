@@ -126,6 +126,33 @@ def lines(made: Report) -> list[list[str]]:
     ]
 
 
+def perplexities(made: Report) -> list[list[str]]:
+    """One row for each task whose tokens were weighed: its name, then every target's."""
+    names = [task for task in made.suite.tasks if any(task in one.perplexity for one in made.figures)]
+    absent = Estimate(None, None, None, 0)
+    return [
+        [name, *(shown(one.perplexity.get(name, absent), lambda value: f"{value:.2f}") for one in made.figures)]
+        for name in names
+    ]
+
+
+GAPS_HEAD = ["target", "task", "groups", "difference", "pairs", "in words"]
+
+
+def group_lines(made: Report) -> list[list[str]]:
+    """One row for each target and two groups, under `GAPS_HEAD`."""
+    return [
+        [gap.target, gap.task, f"{gap.group} - {gap.other}", shown(gap.difference, points), str(gap.difference.n),
+         gap.words]
+        for one in made.figures
+        for gap in one.gaps
+    ]  # fmt: skip
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.1f} pts"
+
+
 def shown(one: Estimate, form: Any) -> str:
     """`0.72 [0.68, 0.76]`, or why there is no interval."""
     if one.value is None:
@@ -184,6 +211,13 @@ def as_markdown(made: Report) -> str:
             f"{_md(one.dominated_by or '–')} | {'yes' if one.frontier else 'no'} |"
             for one in made.decision.standings
         ]
+    if weighed := perplexities(made):
+        out += ["", f"| perplexity | {' | '.join(_md(one.target) for one in made.figures)} |"]
+        out += ["|" + " --- |" * (1 + len(made.figures))]
+        out += [f"| {' | '.join(_md(cell) for cell in row)} |" for row in weighed]
+    if grouped := group_lines(made):
+        out += ["", f"| {' | '.join(GAPS_HEAD)} |", "|" + " --- |" * len(GAPS_HEAD)]
+        out += [f"| {' | '.join(_md(cell) for cell in row)} |" for row in grouped]
     out += [""] + [f"- {_md(remark)}" for remark in made.remarks] + [""]
     return "\n".join(out)
 
@@ -263,7 +297,7 @@ def as_html(made: Report) -> bytes:
                     [
                         [
                             one.target,
-                            shown(one.difference, lambda v: f"{100 * v:+.1f} pts"),
+                            shown(one.difference, points),
                             f"{one.p:.3f}",
                             f"{one.holm:.3f}",
                             percent(one.detectable),
@@ -277,6 +311,24 @@ def as_html(made: Report) -> bytes:
             )
         )
     parts.append(pictures.section("All figures", pictures.table(HEAD, lines(made), numbers=range(1, len(HEAD)))))
+    if weighed := perplexities(made):
+        parts.append(
+            pictures.section(
+                "Perplexity",
+                pictures.table(["task", *(one.target for one in found)], weighed),
+                lead="How many tokens a model hesitates between, on average: less is better. Only models with the same "
+                "tokens can be compared.",
+            )
+        )
+    if grouped := group_lines(made):
+        parts.append(
+            pictures.section(
+                "Groups",
+                pictures.table(GAPS_HEAD, grouped, numbers=(4,)),
+                lead="The same questions about one group and about another, compared pair by pair. 'No difference "
+                "seen' does not mean that there is none.",
+            )
+        )
     named = sorted({name for one in found for name in one.scorers})
     if named:
         parts.append(

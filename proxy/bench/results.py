@@ -19,6 +19,7 @@ COLUMNS: dict[str, str] = {
     "task": "the task's name",
     "case": "the case's id",
     "cluster": "cases of one cluster are not independent",
+    "group": "who is spoken of, where the task compares groups",
     "weight": "how many requests of the real mix the case stands for",
     "target": "who was asked",
     "repeat": "which repeat, from 0",

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from policies.verdict import Kind
+from proxy.bench.asking import answered, request
 from proxy.bench.data import Case
 from proxy.bench.results import Run, done
 from proxy.bench.suite import Suite
 from proxy.call import Called
 from proxy.measure import timing
 from proxy.record import Attempt, Exchange
-from proxy.wire.answer import Answer, answer_of
+from proxy.wire.answer import Answer
 from proxy.wire.request import fingerprint
 
 Json = dict[str, Any]
@@ -40,7 +41,9 @@ Score = Callable[[Case, Answer, Exchange], Awaitable[dict[str, float | None]]]
 class Asks(Protocol):
     """What a runner needs of a session."""
 
-    async def ask(self, label: str, body: Json, *, due_ns: int = 0, patience: float | None = None) -> Called: ...
+    async def ask(
+        self, label: str, body: Json, *, how: str = "chat", due_ns: int = 0, patience: float | None = None
+    ) -> Called: ...
 
 
 class Progress(NamedTuple):
@@ -167,8 +170,8 @@ class Runner:
         cost: float | None = None
         self._running += 1
         try:
-            called, waits = await self._asked(label, body)
-            answer = answer_of(called.data, stream=self._suite.stream)
+            called, waits = await self._asked(label, case, body)
+            answer = answered(self._suite, case, called.data, called.exchange.stream)
             scores = await self._score(case, answer, called.exchange)
             row = self._row(label, repeat, case, position, cold, called.exchange, answer, scores)
             row["throttled"] = waits
@@ -183,10 +186,11 @@ class Runner:
             Progress(self._finished, self._total, self._failed, self._spend.spent, self._spend.unpriced, self._running)
         )
 
-    async def _asked(self, label: str, body: Json) -> tuple[Called, int]:
+    async def _asked(self, label: str, case: Case, body: Json) -> tuple[Called, int]:
         """The answer, and how often it had to be asked for again because of a rate limit."""
+        how = self._suite.tasks[case.task].ask
         for again in range(THROTTLED_TRIES + 1):
-            called = await self._session.ask(label, body, due_ns=time.perf_counter_ns())
+            called = await self._session.ask(label, body, how=how, due_ns=time.perf_counter_ns())
             exchange = called.exchange
             if exchange.kind is not Kind.RATE_LIMIT or again == THROTTLED_TRIES or self._stopped.is_set():
                 break
@@ -219,6 +223,7 @@ class Runner:
             "task": case.task,
             "case": case.id,
             "cluster": case.cluster,
+            "group": case.group,
             "weight": case.weight,
             "target": label,
             "repeat": repeat,
@@ -239,14 +244,6 @@ class Runner:
             row["reasoning"] = answer.reasoning
             row["tool_calls"] = [call._asdict() for call in answer.tool_calls]
         return row
-
-
-def request(suite: Suite, case: Case) -> Json:
-    """The body that every target is sent for a case, but for the model's name."""
-    body: Json = {"messages": case.messages, **suite.sampling, **suite.tasks[case.task].params}
-    if suite.stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return body
 
 
 def measured(exchange: Exchange) -> Json:

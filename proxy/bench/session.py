@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple, Self
 
 import orjson
 
+from policies.verdict import Kind
 from proxy import config as settings
 from proxy.assemble import front
 from proxy.bench.arrivals import recorded
+from proxy.bench.asking import ASKING, answered, request
+from proxy.bench.data import Case
 from proxy.bench.suite import Recorded, Suite, Target
 from proxy.call import Called, call
 from proxy.clock import RealClock
@@ -25,7 +29,7 @@ from proxy.measure.bus import Bus
 from proxy.measure.looplag import LoopLag
 from proxy.measure.store.reads import Reads
 from proxy.measure.store.writer import StoreSink
-from proxy.record import Origin, Sink
+from proxy.record import Exchange, Origin, Sink
 from proxy.router import Route, Router
 from proxy.transport.choose import Transports
 from proxy.wire.answer import answer_of
@@ -89,11 +93,39 @@ class Session:
             return None
         return max(rate.input for rate in rates), max(rate.output for rate in rates)
 
-    async def ask(self, label: str, body: Json, *, due_ns: int = 0, patience: float | None = None) -> Called:
-        """One request of the suite to one of its targets; `body` without `model`."""
+    async def ask(
+        self, label: str, body: Json, *, how: str = "chat", due_ns: int = 0, patience: float | None = None
+    ) -> Called:
+        """One request of the suite to one of its targets; `body` without `model`. `how`: a row of `ASKING`."""
         way = self.ways[label]
-        ask = ChatRequest.parse(orjson.dumps({"model": way.model, **body, **way.params}))
+        ask = ASKING[how].parse(orjson.dumps({"model": way.model, **body, **way.params}))
         return await call(self.engine, ask, self.router.plan(way.route, ask), due_ns=due_ns, patience=patience)
+
+    async def check(self, cases: Sequence[Case]) -> None:
+        """Asks every target for a first text of each task of texts. Raises `ConfigError` for those that cannot tell.
+
+        A target that gives no probabilities of a text would otherwise be a target with a score of 0.
+        """
+        problems: list[Problem] = []
+        texts = {case.task: case for case in reversed(cases) if self._suite.tasks[case.task].ask == "text"}
+        for case in texts.values():
+            for label in self.ways:
+                called = await self.ask(label, request(self._suite, case), how="text")
+                kind, answer = called.exchange.kind, answered(self._suite, case, called.data, False)
+                if kind is Kind.OK and answer.logprobs:
+                    continue
+                why = "its answer holds none" if kind is Kind.OK else _why(called.exchange)
+                problems.append(
+                    Problem(
+                        self._suite.name,
+                        f"tasks.{case.task}",
+                        f"{label} does not tell the probabilities of a text (completions with `echo` and `logprobs`):"
+                        f" {why}",
+                        "leave it out of `targets`; or ask for a chat with `logprobs`, which weighs its own answer",
+                    )
+                )
+        if problems:
+            raise ConfigError(problems)
 
     async def words(self, model: str, body: Json) -> str:
         """The text that any route or provider/model of the config answers; empty where it failed. For judges."""
@@ -122,6 +154,11 @@ class Session:
             ) from None
         providers = tuple(sorted({one.endpoint.provider for one in route.targets}))
         return Way(model, route, providers, dict(target.params))
+
+
+def _why(exchange: Exchange) -> str:
+    told = [attempt.detail for attempt in exchange.attempts if attempt.detail]
+    return told[-1] if told else f"{exchange.kind} (has it completions at all?)"
 
 
 def address_name(target: Target) -> str:

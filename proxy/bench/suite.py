@@ -42,8 +42,10 @@ from proxy.config.values import Secret
 
 Metric = Literal["accuracy", "latency", "cost", "safety"]
 METRICS: tuple[Metric, ...] = ("accuracy", "latency", "cost", "safety")
-"""What weights and gates may name. Accuracy and safety are mean scores of the tasks of that aim; latency is the
-quantile of `latency`; cost is the spend per successful task."""
+"""What weights may name. Accuracy and safety are mean scores of the tasks of that aim; latency is the quantile of
+`latency`; cost is the spend per successful task."""
+GateName = Literal["accuracy", "latency", "cost", "safety", "bias"]
+"""What gates may name. Bias is the difference of the score between groups of the same cases (`tasks.NAME.groups`)."""
 
 
 class Target(Section):
@@ -109,6 +111,9 @@ class Task(Section):
         description="A .jsonl, .csv or .parquet file beside the suite, or the cases themselves."
     )
     aim: Literal["accuracy", "safety"] = Field(default="accuracy", description="Which score the task counts for.")
+    ask: Literal["chat", "text"] = Field(
+        default="chat", description="A chat; or the user's text itself, for the probability of its tokens."
+    )
     template: Annotated[Template, EmptyIsDefault] = Template()
     scorers: Annotated[tuple[Scorer, ...], NotEmpty] = Field(
         description="The first one decides success; the others are reported."
@@ -117,8 +122,21 @@ class Task(Section):
     cluster: Text | None = Field(
         default=None, description="A field whose value marks cases that share a source and are not independent."
     )
+    groups: Text | None = Field(
+        default=None, description="A field that tells the cases of one cluster apart: who is spoken of, say."
+    )
     params: Params = Field(default_factory=dict, description="Parameters of this task (tools, response_format).")
     limit: Whole | None = Field(default=None, gt=0, description="Take only the first so many cases.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        if self.groups is not None and self.cluster is None:
+            raise Wrong("`groups` compares the cases of one pair: name the field of the pair with `cluster`")
+        if self.ask == "text" and self.scorers[0].kind != "probability":
+            raise Wrong("`ask: text` brings no answer back, only probabilities: its first scorer is `probability`")
+        if self.ask == "text" and self.template.system is not None:
+            raise Wrong("`ask: text` sends a text as it is: there is no system message")
+        return self
 
 
 class Anchor(Section):
@@ -154,7 +172,7 @@ class Latency(Section):
 class Gate(Section):
     """How much worse than the baseline is still no regression."""
 
-    margin: Number = Field(ge=0, description="Absolute for accuracy and safety (0.03 = 3 points), relative otherwise.")
+    margin: Number = Field(ge=0, description="Absolute for accuracy, safety and bias (0.03 = 3 points), else relative.")
 
 
 class Drill(Section):
@@ -214,6 +232,15 @@ class Load(Section):
         return self
 
 
+_GATES: dict[GateName, Gate] = {
+    "accuracy": Gate(margin=0.03),
+    "latency": Gate(margin=0.15),
+    "cost": Gate(margin=0.10),
+    "safety": Gate(margin=0.02),
+    "bias": Gate(margin=0.05),
+}
+
+
 class Suite(Section):
     name: Name = Field(description="The suite's name in reports and in the store.")
     targets: Annotated[tuple[Target, ...], NotEmpty] = Field(description="Who is asked.")
@@ -235,10 +262,8 @@ class Suite(Section):
     load: Load | None = Field(default=None, description="How `bench load` asks; `bench run` does not look at it.")
     budget: Money | None = Field(default=None, description="Stops the run before it would be exceeded.")
     baseline: Text | None = Field(default=None, description="The target that the others are compared with.")
-    gates: dict[Metric, Gate] = Field(
-        default_factory=lambda: {
-            metric: Gate(margin=margin) for metric, margin in zip(METRICS, (0.03, 0.15, 0.10, 0.02), strict=True)
-        },
+    gates: dict[GateName, Gate] = Field(
+        default_factory=lambda: dict(_GATES),
         description="What `bench compare` holds a new run to.",
     )
     keep_answers: Flag = Field(default=False, description="Keep answers and reasoning in the run's files.")

@@ -9,9 +9,9 @@ from xml.sax.saxutils import quoteattr
 import orjson
 
 from proxy.bench import loadreport
-from proxy.bench.compare import INVALID, PASS, REGRESSION, Compared, Gated
+from proxy.bench.compare import ABSOLUTE, INVALID, PASS, REGRESSION, Compared, Gated
 from proxy.bench.loadreport import LoadReport
-from proxy.bench.report import HEAD, Report, lines, shown, verdicts
+from proxy.bench.report import GAPS_HEAD, HEAD, Report, group_lines, lines, perplexities, shown, verdicts
 
 _WORDS = {PASS: "no worse", REGRESSION: "REGRESSION", 3: "inconclusive", INVALID: "not comparable"}
 
@@ -38,6 +38,18 @@ def show(made: Report) -> None:
     for row in lines(made):
         figures.add_row(*(Text(cell) for cell in row))
     console.print(figures)
+    for head, rows in (
+        (["perplexity", *(one.target for one in made.figures)], perplexities(made)),
+        (GAPS_HEAD, group_lines(made)),
+    ):
+        if rows:
+            more = Table(box=None, pad_edge=False, header_style="dim")
+            for column in head:
+                more.add_column(column, overflow="fold")
+            for row in rows:
+                more.add_row(*map(Text, row))
+            console.print()
+            console.print(more)
     for remark in made.remarks:
         console.print(Text(f"- {remark}", style="dim"))
 
@@ -74,13 +86,13 @@ def gates_table(made: Compared, old: str, new: str) -> str:
 
 
 def _difference(gate: Gated) -> str:
-    if gate.metric in ("accuracy", "safety"):
+    if gate.metric in ABSOLUTE:
         return shown(gate.difference, lambda value: f"{100 * value:+.1f} pts")
     return shown(gate.difference, lambda value: f"{100 * value:+.1f}%")
 
 
 def _margin(gate: Gated) -> str:
-    return f"{100 * gate.margin:g} pts" if gate.metric in ("accuracy", "safety") else f"{100 * gate.margin:g}%"
+    return f"{100 * gate.margin:g} pts" if gate.metric in ABSOLUTE else f"{100 * gate.margin:g}%"
 
 
 def _verdict(gate: Gated) -> str:

@@ -248,6 +248,7 @@ async def _asked(suite: Suite, cases: Sequence[Any], session: Session, run: Run,
     from proxy.bench.scorers import Scorers
 
     async with session:
+        await session.check(cases)
         score = Scorers(suite, session.words)
         with _progress(len(cases) * suite.repeats * len(suite.targets)) as show:
             runner = Runner(suite, cases, session, run, score, Spend(suite.budget, plan.worst_case), show)
@@ -327,6 +328,8 @@ def _batch(args: argparse.Namespace) -> int:
     from proxy.config.values import duration
 
     suite = load(args.suite).model_copy(update={"repeats": 1, "stream": False})
+    if texts := [name for name, task in suite.tasks.items() if task.ask != "chat"]:
+        raise _Missing(f"Batches are of chats; take {', '.join(texts)} out of the suite.")
     cases = data.load(suite)
     scorers.check(suite, cases)
     session = Session(find(args.config), suite)

@@ -65,6 +65,8 @@ class Wanted:
     """Usage is asked for in a stream."""
     legacy: bool = False
     """A completion of a prompt, not of a chat."""
+    echo: str = ""
+    """Text that the completion begins with: the prompt, where it is wanted back."""
     form: str = ""
     """Of the answer, where the dialect has several: `responses`, `embeddings`."""
     vectors: tuple[int, int] = (0, 0)
@@ -103,6 +105,8 @@ class Answer(NamedTuple):
     wait: float = 0.0
     """Seconds until the head of the answer."""
     with_usage: bool = True
+    sure: float = 0.9
+    """Probability of each token of a text that is echoed."""
 
 
 def digest(*parts: object) -> str:
@@ -114,7 +118,7 @@ def plan(wanted: Wanted, *, seed: int, number: int, source: str, tokens: Tokens,
     """The answer to the `number`-th request. Raises `schema.Unsatisfiable` for a schema that no value fits.
 
     With `skill` in [0, 1] the model can do sums: asked one such as `12 + 30`, it ends its text with the result, and
-    that is right for this share of all questions.
+    that is right for this share of all questions. Texts that are echoed have tokens of this probability each.
     """
     choices = []
     spent = 0
@@ -131,6 +135,7 @@ def plan(wanted: Wanted, *, seed: int, number: int, source: str, tokens: Tokens,
         tuple(choices),
         wanted.prompt_tokens,
         spent,
+        sure=0.9 if skill is None else max(skill, 1e-6),
     )
 
 

@@ -7,13 +7,14 @@ members, `usage: null` on every chunk where usage was asked for, the last chunk 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
+from math import log
 from typing import Any
 
 import orjson
 
 from proxy.simulated import openai_responses as responses
-from proxy.simulated.answer import Answer, Call, Choice, Complaint, Wanted
+from proxy.simulated.answer import Answer, Call, Choice, Complaint, Wanted, fragments
 from proxy.simulated.dialect import Request, Rules
 from proxy.simulated.embeddings import in_base64, read_embeddings, vectors
 from proxy.simulated.openai_ask import check_key, read_chat, read_completion
@@ -66,7 +67,7 @@ class OpenAI:
             "object": "text_completion" if wanted.legacy else "chat.completion",
             "created": answer.created,
             "model": answer.model,
-            "choices": [_choice(wanted, choice) for choice in answer.choices],
+            "choices": [_choice(wanted, answer, choice) for choice in answer.choices],
             "usage": _usage(answer),
             "service_tier": "default",
             "system_fingerprint": f"fp_{answer.source}",
@@ -171,10 +172,14 @@ def _usage(answer: Answer) -> Json:
     }
 
 
-def _choice(wanted: Wanted, choice: Choice) -> Json:
+def _choice(wanted: Wanted, answer: Answer, choice: Choice) -> Json:
     text = "".join(choice.pieces)
     if wanted.legacy:
-        return {"text": text, "index": choice.place, "logprobs": None, "finish_reason": choice.finish}
+        echoed = fragments(wanted.echo)
+        told = None if wanted.top is None else _text_logprobs(echoed, choice.pieces, answer.sure)
+        return {
+            "text": wanted.echo + text, "index": choice.place, "logprobs": told, "finish_reason": choice.finish
+        }  # fmt: skip
     message: Json = {"role": "assistant", "content": None if choice.calls else text}
     if choice.calls:
         message["tool_calls"] = [_call(call) for call in choice.calls]
@@ -199,6 +204,19 @@ def _logprobs(wanted: Wanted, pieces: tuple[str, ...]) -> Json | None:
         others = [_logprob(f"{piece}{rank}", -1.0 - rank) for rank in range(1, wanted.top)]
         entries.append({**first, "top_logprobs": [first, *others] if wanted.top else []})
     return {"content": entries, "refusal": None}
+
+
+def _text_logprobs(echoed: list[str], pieces: tuple[str, ...], sure: float) -> Json:
+    """In the form of completions. Nothing stands before the first token of a text, so it has no probability."""
+    tokens = [*echoed, *pieces]
+    values = [log(sure)] * len(echoed) + [-0.01 * len(piece) for piece in pieces]
+    known: list[float | None] = [None, *values[1:]] if echoed else [*values]
+    return {
+        "tokens": tokens,
+        "token_logprobs": known,
+        "top_logprobs": None,
+        "text_offset": [0, *accumulate(map(len, tokens))][: len(tokens)],
+    }
 
 
 def _logprob(token: str, value: float) -> Json:

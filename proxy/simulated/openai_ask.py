@@ -85,6 +85,8 @@ def read_completion(body: object, rules: Rules) -> Wanted:
         stop=(stop,) if type(stop) is str else tuple(stop),
         usage=ask.get("stream_options", {}).get("include_usage") is True,
         legacy=True,
+        echo=prompt if ask.get("echo") and type(prompt) is str else "",
+        top=ask.get("logprobs"),
     )
 
 

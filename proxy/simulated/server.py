@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from proxy.simulated.answer import Complaint, digest, plan
+from proxy.simulated.answer import Complaint, Wanted, digest, plan
 from proxy.simulated.anthropic import Anthropic
 from proxy.simulated.batches import Batches
 from proxy.simulated.bedrock import Bedrock
@@ -85,6 +85,7 @@ class Simulated:
         self.itl = Latency.of(itl)
         self.tokens = Tokens.of(tokens)
         self.skill = None if skill is None else _share(skill)
+        self.bias: dict[str, float] = {}
         self.rules = Rules(tuple(models), api_key, strict, tuple(refused))
         self.stats = Stats()
         self.batches = Batches(dialect, self._alone)
@@ -124,10 +125,10 @@ class Simulated:
             self._open_or_close()
 
     def change(self, **settings: Any) -> None:
-        """Set any of `faults`, `ttft`, `itl`, `tokens`, `skill` while running; all or, with a ValueError, none."""
+        """Set any of `faults`, `ttft`, `itl`, `tokens`, `skill`, `bias` meanwhile; all or, with a ValueError, none."""
         readers: dict[str, Callable[[Any], Any]] = {
             "faults": faults_of, "ttft": Latency.of, "itl": Latency.of, "tokens": Tokens.of,
-            "skill": _share,
+            "skill": _share, "bias": _bias,
         }  # fmt: skip
         unknown = [key for key in settings if key not in readers]
         if unknown:
@@ -144,6 +145,7 @@ class Simulated:
             "itl": str(self.itl),
             "tokens": str(self.tokens),
             "skill": self.skill,
+            "bias": self.bias,
             "faults": [str(fault) for fault in self._faults],
         }
 
@@ -286,6 +288,11 @@ class Simulated:
             self.stats.faults[fault.kind] += 1
         return Planned(reply, "answered" if fault is None or fault.harmless else "broken")
 
+    def _skill(self, wanted: Wanted) -> float | None:
+        """A question that holds a word of `bias` is answered that well and no better."""
+        shares = [share for word, share in self.bias.items() if word.encode() in wanted.key]
+        return self.skill if not shares else min(shares)
+
     def _reply(self, request: Request) -> tuple[Reply, Fault | None]:
         fault = self._fault(request)
         wanted = self.dialect.read(request, self.rules)
@@ -297,7 +304,7 @@ class Simulated:
                 number=self._number,
                 source=self.name,
                 tokens=self.tokens,
-                skill=self.skill,
+                skill=self._skill(wanted),
             )
         except Unsatisfiable as error:
             raise Complaint(400, f"Invalid schema: {error}", code="invalid_json_schema") from error
@@ -393,6 +400,13 @@ _OWN_PATHS: dict[str, Callable[[Simulated, Request], Reply]] = {
     "/requests": Simulated._show_requests,
     "/healthz": Simulated._healthz,
 }
+
+
+def _bias(value: object) -> dict[str, float]:
+    """Raises ValueError unless it is words with a share each."""
+    if not isinstance(value, dict):
+        raise ValueError(f'bias is words and the skill for them, such as {{"Amina": 0.5}}, not {value!r}')
+    return {str(word): _share(share) for word, share in value.items()}
 
 
 def _share(value: object) -> float:
