@@ -146,6 +146,12 @@ class Experiment:
         self.budget = Budget(terms.per_day, terms.total, day=day, spent=known.spent, spent_today=known.spent_today)
         self.heed([event for event in known.events if event.version in (terms.version, "")])
 
+    def reopen(self) -> None:
+        """Other terms (more money, more units) under which it goes on; what was decided stays decided."""
+        self.stopped = False
+        if self.state in (State.INCONCLUSIVE, State.BUDGET_EXHAUSTED):
+            self.state, self.why = State.RUNNING, ""
+
     def heed(self, events: Sequence[Event]) -> None:
         """What was done to the experiment, by whom ever."""
         for event in events:
@@ -156,7 +162,7 @@ class Experiment:
             elif event.event == "stopped":
                 self.stopped = True
             elif event.event == "started":
-                self.stopped = False
+                self.reopen()
             elif event.event == "verdict":
                 detail: dict[str, Any] = orjson.loads(event.detail)
                 self.state, self.why, self.label = State(detail["state"]), detail["why"], detail.get("label")

@@ -86,6 +86,8 @@ class Mirror:
             before = known.get(terms.name)
             if before is not None and before.terms.version == terms.version:
                 _carry_on(before, experiment)
+                if before.terms != terms:
+                    self._open(experiment)
             else:
                 self._begin(experiment)
             self.experiments[terms.name] = experiment
@@ -286,11 +288,17 @@ class Mirror:
                 log.error("the shadow experiment %s begins anew, since the store cannot be read: %s", terms.name, error)
             else:
                 experiment.restore(known, self.day())
+                self._heard = max([self._heard, *[event.n for event in known.events]])
                 if experiment.under_way:
                     self._count(experiment, "dropped.restart", experiment.under_way)
-                if any(event.event == "started" and event.detail == terms.dumped() for event in known.events):
+                begun = [event.detail for event in known.events if event.event == "started"]
+                if begun[-1:] == [terms.dumped()]:
                     return
-        self._note(experiment, "started", terms.dumped())
+        self._open(experiment)
+
+    def _open(self, experiment: Experiment) -> None:
+        self._note(experiment, "started", experiment.terms.dumped())
+        experiment.reopen()
 
     def _note(self, experiment: Experiment, event: str, detail: Mapping[str, object] | str) -> None:
         if self._ledger is not None:

@@ -343,6 +343,38 @@ def test_a_config_loaded_anew_goes_on(tmp_path: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_more_money_opens_it_again(tmp_path: Path, restarted: bool) -> None:
+    async def test() -> None:
+        async with Scripted({"primary": PRIMARY, "candidate": PRIMARY}).serving() as there:
+
+            def told(usd: str) -> dict[str, Any]:
+                return config(tmp_path, there.url, {"x": experiment(primary="validity", budget={"total": usd})})
+
+            async with rig(told("0.0012 USD")) as proxy:
+                for number in range(4):
+                    await proxy.ask(f"number {number}", **JSON)
+                    await proxy.idle()
+                assert proxy.one.state is State.BUDGET_EXHAUSTED
+                before = proxy.one.tally.units
+                assert 0 < before < 4
+                if not restarted:
+                    proxy.load(told("5 USD"))
+                    await proxy.ask("more", **JSON)
+                    await proxy.idle()
+                    assert (proxy.one.state, proxy.one.tally.units) == (State.RUNNING, before + 1)
+                    return
+            async with rig(told("0.0012 USD")) as proxy:
+                assert proxy.one.state is State.BUDGET_EXHAUSTED
+            async with rig(told("5 USD")) as proxy:
+                await proxy.ask("more", **JSON)
+                await proxy.idle()
+                await proxy.app.mirror._hear()
+                assert (proxy.one.state, proxy.one.tally.units) == (State.RUNNING, before + 1)
+
+    run(test())
+
+
 def test_feedback_and_actions_over_http(tmp_path: Path) -> None:
     async def test() -> None:
         async with (
