@@ -127,6 +127,42 @@ def policies() -> dict[str, tuple[Callable[[], Part], int]]:
     return {f"plan: {name}": (functools.partial(_policy, text), 1) for name, text in settings.items()}
 
 
+def _condition(limited: bool) -> Part:
+    """What an attempt costs beside itself: planned among three, begun, answered, ended; `limited`: limits are known."""
+    from policies.limits import Told, What
+    from proxy.wire.chat import ChatRequest
+    from proxy.wire.chunk import Usage
+
+    router = _front().router
+    ask = ChatRequest.parse(chat_body("three", False))
+    route = router.find("three", True)
+    condition = route.targets[0].condition
+    attempt = _exchange().attempts[0]
+    attempt.usage = Usage(96, 0, 0, 20, 0)
+    headers = [(b"content-type", b"application/json"), (b"server", b"x"), (b"date", b"today")]
+    if limited:
+        from policies.limits import Limits
+
+        condition.limits = Limits()
+        condition.limits.learn({(What.TOKENS, 60.0): Told(1e12, 1e12, 0.0)}, 0.0, 0.0)
+
+    def one() -> None:
+        begun = condition.begin(attempt, ask)
+        condition.heard(headers, begun, None)  # type: ignore[arg-type]
+        condition.answered(attempt, True, begun.probe)
+        condition.end(attempt, begun, True)
+
+    return one
+
+
+def health_unlimited() -> Part:
+    return _condition(False)
+
+
+def health_limited() -> Part:
+    return _condition(True)
+
+
 def answer_parse() -> Part:
     from proxy.providers.openai import BodyDecoder
 
@@ -256,6 +292,8 @@ PARTS: dict[str, tuple[Callable[[], Part], int]] = {
     "plan: one target": (plan_one, 1),
     "plan: three targets": (plan_three, 1),
     **policies(),
+    "health: breaker, times, budget": (health_unlimited, 1),
+    "health: the same, limits reserved and settled": (health_limited, 1),
     "answer: parse and check": (answer_parse, 1),
     "stream event, read one by one": (stream_paced, len(_EVENTS)),
     "stream event, read at once": (stream_burst, len(_EVENTS)),

@@ -317,4 +317,6 @@ def _bounded(condition: Condition, target: settings.Target) -> Condition:
 
 
 def _timeouts(seconds: settings.Timeouts) -> Timeouts:
-    return Timeouts(**{name: round(value * SECOND) for name, value in seconds.model_dump().items()})
+    told = seconds.model_dump()
+    adaptive = told.pop("adaptive")
+    return Timeouts(**{name: round(value * SECOND) for name, value in told.items()}, adaptive=adaptive)

@@ -141,8 +141,8 @@ class Condition:
             return Passed.MISSING
         if now < self.cooled_until:
             return Passed.COOLING
-        if self.breaker.blocks(now):
-            return Passed.BREAKER if heeds_breaker else ""
+        if heeds_breaker and self.breaker.blocks(now):
+            return Passed.BREAKER
         turns = self.turns
         if turns is not None and turns.full(self.in_flight):
             return Passed.BUSY

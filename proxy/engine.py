@@ -34,6 +34,10 @@ from proxy.wire.render import OPENAI, Form, stream_bytes
 from proxy.wire.request import Request
 
 _TOTAL = 600 * SECOND
+_KNOWN = 100
+"""Answers that must have been seen before a deadline goes by them."""
+_ADAPTED = (5.0, 120.0)
+"""Bounds of an adaptive deadline for first content, in seconds."""
 T = TypeVar("T")
 
 
@@ -436,7 +440,12 @@ def _first(target: Target, ask: Request, share_ns: int) -> int:
     timeouts = target.timeouts
     if not ask.stream:
         return min(timeouts.answer, share_ns)
-    return min(timeouts.ttft_reasoning if ask.reasons else timeouts.ttft, share_ns)
+    fixed = timeouts.ttft_reasoning if ask.reasons else timeouts.ttft
+    if timeouts.adaptive:
+        late = target.condition.recent.quantile(0.99, _KNOWN)
+        if late is not None:
+            fixed = round(min(_ADAPTED[1], max(_ADAPTED[0], 3.0 * late)) * SECOND)
+    return min(fixed, share_ns)
 
 
 def _avoid(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:

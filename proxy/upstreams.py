@@ -45,6 +45,8 @@ class Timeouts(NamedTuple):
     """Request sent to first byte of an answer that is not streamed."""
     downstream: int = 60 * SECOND
     """A client that does not take what it is sent."""
+    adaptive: bool = False
+    """First content may take thrice as long as 99 % of late, in place of `ttft` and `ttft_reasoning`."""
 
 
 class Target:

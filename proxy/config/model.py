@@ -127,6 +127,9 @@ class Timeouts(Section):
     ttft_reasoning: Limit = Field(default=120.0, description="The same for a reasoning model or request.")
     stall: Limit = Field(default=20.0, description="Longest silence within a stream, after its first content.")
     answer: Limit = Field(default=300.0, description="First byte of an answer that is not streamed.")
+    adaptive: Flag = Field(
+        default=False, description="First content of a stream: thrice the 99th percentile of late instead."
+    )
     downstream: Limit = Field(default=60.0, description="A client that does not read its answer.")
 
 

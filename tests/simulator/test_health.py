@@ -103,3 +103,14 @@ def test_leaving_clients_and_their_own_faults_are_no_failures() -> None:
     result = run(three(), Traffic(((20.0, 10.0),), patience=0.3))
     assert {row.kind for row in result.rows} >= {Kind.DOWNSTREAM_CLOSED}
     assert result.share("a") == 1.0
+
+
+def test_an_adaptive_deadline_leaves_a_hanging_target_sooner() -> None:
+    def waited(route: str) -> float:
+        world = {"a": Figures(slots=200, faults=(Fault("hang", 30.0, 40.0),)), "b": Figures(slots=200)}
+        result = run(world, Traffic(((50.0, 8.0),)), f"{route}")
+        assert result.success == 1.0
+        return max(row.first - row.at for row in result.between(30.0, 40.0).rows)
+
+    assert waited("timeouts: {ttft: 20s}") > 20.0
+    assert waited("timeouts: {ttft: 20s, adaptive: true}") < 8.0
