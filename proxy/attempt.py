@@ -282,12 +282,11 @@ class Try:
         """Times of content, and from them when the next must come; comments do not move it."""
         count = 0
         for chunk in chunks:
-            kind = chunk.kind
-            if kind == CONTENT:
+            if chunk.kind == CONTENT:
                 count += 1
-            elif kind in (FINISH, DONE):
-                self._due_ns = at + self._stall_ns
         if not count:
+            if any(chunk.kind in (FINISH, DONE) for chunk in chunks):
+                self._due_ns = at + self._stall_ns
             return
         attempt = self.attempt
         marks, gaps = attempt.marks, attempt.gaps

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import add
 from typing import Any, Protocol
 
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -230,12 +231,7 @@ class Metrics:
             target.attempt.observe(duration)
         usage = attempt.usage
         if usage is not None:
-            tokens = target.tokens
-            tokens[0] += usage[0]
-            tokens[1] += usage[1]
-            tokens[2] += usage[2]
-            tokens[3] += usage[3]
-            tokens[4] += usage[4]
+            target.tokens = [*map(add, target.tokens, usage)]  # `Usage.parts` is one too many
         if attempt.cost_usd is not None:
             target.cost_usd += attempt.cost_usd
         elif usage is not None:

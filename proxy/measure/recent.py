@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
+from operator import add as add_up
 from typing import NamedTuple
 
 from policies.verdict import Kind, Outcome
@@ -203,8 +204,7 @@ def _count_attempt(cell: Cell, attempt: Attempt) -> None:
         cell.kinds[kind] = cell.kinds.get(kind, 0) + 1
     usage = attempt.usage
     if usage is not None:
-        for place, count in enumerate(usage[:5], TOKENS):
-            numbers[place] += count
+        numbers[TOKENS:] = map(add_up, numbers[TOKENS:], usage)  # `Usage.parts` is one too many
     if attempt.cost_usd is not None:
         numbers[COST_NANO] += round(attempt.cost_usd * 1e9)
         numbers[PRICED] += 1

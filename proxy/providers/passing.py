@@ -19,6 +19,7 @@ from proxy.providers.strict_body import StrictBody
 from proxy.providers.strict_stream import StrictStream
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import CONTENT, Chunk, Json, usage_of
+from proxy.wire.render import END
 from proxy.wire.sse import EventTooLarge, event_name, payload
 
 
@@ -113,6 +114,9 @@ class PassingStream(StreamDecoder):
     def _event(self, event: bytes, chunks: list[Chunk]) -> None:
         strict = self._strict
         if strict is None:
+            if event == END:
+                chunks.append(self._end(event))
+                return
             body = _object(event)
             if body is None:
                 chunks.append(self._careful(event))

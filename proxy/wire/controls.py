@@ -22,7 +22,7 @@ _MOST = 20
 """Models and providers in one list."""
 _TAG_LIMIT = 64
 _PREFIX = b"x-weighbridge-"
-_MEMBERS = ("models", "provider", "fallbacks")
+_MEMBERS = frozenset({"models", "provider", "fallbacks"})
 
 
 class Controls(NamedTuple):
@@ -54,7 +54,7 @@ def taken(ask: Request, headers: Headers) -> Controls:
         named = [pair for pair in headers if pair[0].startswith(_PREFIX)]
     metadata = body.get("metadata")
     listed = isinstance(metadata, dict) and isinstance(metadata.get("tags"), list)
-    if not (named or listed or "models" in body or "provider" in body or "fallbacks" in body):
+    if not (named or listed) and _MEMBERS.isdisjoint(body):
         return NONE
     found = _of_headers({name[len(_PREFIX) :].decode("latin-1"): value.decode("latin-1") for name, value in named})
     if ask.raw[:64].lstrip()[:1] != b"{":
@@ -64,7 +64,7 @@ def taken(ask: Request, headers: Headers) -> Controls:
         tags = frozenset(_texts(metadata["tags"], "metadata.tags", _TAG_LIMIT))
     models = _models(body.get("models"), "models") + _models(body.get("fallbacks"), "fallbacks")
     found = _of_provider(body.get("provider"), found)
-    if listed or any(name in body for name in _MEMBERS):
+    if listed or not _MEMBERS.isdisjoint(body):
         _strip(ask, listed)
     return found._replace(models=tuple(dict.fromkeys(models)), tags=found.tags | tags)
 
