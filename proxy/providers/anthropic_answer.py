@@ -14,11 +14,11 @@ import orjson
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.anthropic_messages import THINKING_FORMAT
-from proxy.providers.base import ANSWER_LIMIT
 from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.frame import Gathered, ScribedStream, object_in
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
-from proxy.wire.sse import EventSplitter, EventTooLarge, payload
+from proxy.wire.sse import EventSplitter, payload
 from proxy.wire.usage import Parts, parted, tier_of
 
 _STOPS = {
@@ -186,7 +186,7 @@ class _Reading:
         self.ended = True
 
 
-class StreamDecoder(_Reading):
+class StreamDecoder(_Reading, ScribedStream):
     """A stream of events. It ended well only if a stop reason came."""
 
     __slots__ = ("_events",)
@@ -195,43 +195,20 @@ class StreamDecoder(_Reading):
         super().__init__(scribe, answer_tool)
         self._events = EventSplitter()
 
-    def feed(self, data: bytes) -> list[Chunk]:
-        try:
-            for event in self._events.feed(data):
-                if self.ended:
-                    break
-                self._event(payload(event))
-        except EventTooLarge as error:
-            self.pending = self.scribe.take()
-            raise UpstreamError(Kind.MALFORMED, "decoder", str(error), status=200) from error
-        except UpstreamError:
-            self.pending = self.scribe.take()
-            raise
-        return self.scribe.take()
-
     def close(self, cut: bool = False) -> list[Chunk]:
-        rest = self._events.rest()
-        if not self.ended and not cut and rest.strip():
-            # Some servers leave out the last empty line; the line itself must be whole.
-            if rest.lstrip().startswith(b"{"):
-                raise told_in_answer(error_in(rest), "JSON in place of an event stream")
-            self._event(payload(rest.rstrip(b"\r\n") + b"\n\n"))
+        self._last(cut)
         if not self.ended:
             if self._stop is None:
                 raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without a stop reason", status=200)
             self._end()
         return self.scribe.take()
 
-    def _event(self, data: bytes) -> Json | None:
+    def _event(self, event: bytes) -> Json | None:
         """Reads one event; gives its object, or None for a comment."""
+        data = payload(event)
         if not data:
             return None
-        try:
-            body = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not JSON: {error}", status=200) from error
-        if type(body) is not dict:
-            raise UpstreamError(Kind.MALFORMED, "decoder", "an event is not a JSON object", status=200)
+        body = object_in(data, "an event")
         kind = body.get("type")
         if kind == "content_block_delta":
             self._delta(_index(body), _member(body, "delta"))
@@ -279,28 +256,18 @@ class StreamDecoder(_Reading):
 class BodyDecoder(_Reading):
     """An answer that is not streamed: the bytes are gathered and read once."""
 
-    __slots__ = ("_parts", "_size")
+    __slots__ = ("_whole",)
 
     def __init__(self, scribe: Scribe, answer_tool: str | None) -> None:
         super().__init__(scribe, answer_tool)
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._whole = Gathered()
 
     def feed(self, data: bytes) -> list[Chunk]:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
-            raise UpstreamError(Kind.MALFORMED, "decoder", f"an answer of more than {ANSWER_LIMIT} bytes", status=200)
-        return []
+        return self._whole.take(data)
 
     def close(self, cut: bool = False) -> list[Chunk]:
-        raw = b"".join(self._parts)
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamError(Kind.MALFORMED, "decoder", f"the answer is not JSON: {error}", status=200) from error
-        if type(body) is not dict:
-            raise UpstreamError(Kind.MALFORMED, "decoder", "the answer is not a JSON object", status=200)
+        raw = self._whole.raw()
+        body = object_in(raw)
         blocks = body.get("content")
         if body.get("type") == "error" or body.get("error"):
             raise told_in_answer(error_in(raw), "an error with a success status")

@@ -15,7 +15,7 @@ from proxy.providers.plain import PlainBody
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, Chunk, Json
 from proxy.wire.request import CARRIED, Request
 from proxy.wire.scribe import Scribe
-from proxy.wire.sse import EventTooLarge, payload
+from proxy.wire.sse import EventTooLarge
 
 VERSION = b"2023-06-01"
 
@@ -72,7 +72,7 @@ class NativeStream(StreamDecoder):
             for event in self._events.feed(data):
                 if self.ended:
                     break
-                body = self._event(payload(event))
+                body = self._event(event)
                 chunks.append(Chunk(_kind(body), event, body))
         except EventTooLarge as error:
             self.pending = chunks
@@ -95,7 +95,7 @@ class NativeBody(BodyDecoder):
 
     def close(self, cut: bool = False) -> list[Chunk]:
         super().close(cut)
-        return [Chunk(CONTENT, b"".join(self._parts))]
+        return [Chunk(CONTENT, self._whole.raw())]
 
 
 def _kind(body: Json | None) -> int:

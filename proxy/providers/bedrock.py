@@ -17,13 +17,14 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import Refusal, UpstreamError
-from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted, Speaker
-from proxy.providers.bedrock_answer import Answer, malformed
+from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted, Speaker
+from proxy.providers.bedrock_answer import Answer
 from proxy.providers.bedrock_embeddings import BedrockEmbeddings
 from proxy.providers.bedrock_messages import CLAUDE_THINKING, OWN_THINKING
 from proxy.providers.bedrock_request import answer_tool, body_of, is_claude
 from proxy.providers.errors import CONTEXT, ErrorFound, classify, error_in, retry_after, told_in_answer, words
 from proxy.providers.eventstream import BrokenMessage, Message, MessageSplitter
+from proxy.providers.frame import Gathered, json_in, malformed
 from proxy.providers.sigv4 import Identity, Signer
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
@@ -261,26 +262,18 @@ def _told(found: ErrorFound | None, what: str) -> UpstreamError:
 class BodyDecoder(_Decoder):
     """An answer that is not streamed: the bytes are gathered and read once."""
 
-    __slots__ = ("_parts", "_size")
+    __slots__ = ("_whole",)
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer)
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._whole = Gathered()
 
     def feed(self, data: bytes) -> list[Chunk]:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
-            raise malformed(f"an answer of more than {ANSWER_LIMIT} bytes")
-        return []
+        return self._whole.take(data)
 
     def close(self, cut: bool = False) -> list[Chunk]:
-        raw = b"".join(self._parts)
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise malformed(f"the answer is not JSON: {error}") from error
+        raw = self._whole.raw()
+        body = json_in(raw)
         output: Any = body.get("output") if type(body) is dict else None
         message = output.get("message") if type(output) is dict else None
         if type(message) is not dict or type(message.get("content")) is not list:

@@ -12,9 +12,8 @@ from typing import Any
 
 import orjson
 
-from policies.verdict import Kind
-from proxy.errors import UpstreamError
 from proxy.providers.bedrock_messages import OWN_THINKING
+from proxy.providers.frame import malformed
 from proxy.wire.chunk import Json, Usage
 from proxy.wire.scribe import Scribe
 from proxy.wire.usage import Parts, count, parted
@@ -191,10 +190,6 @@ class Answer:
     def _annotation(self, at: int, told: Json) -> Json:
         start, end = self._spans.get(at, (0, 0))
         return {"type": "url_citation", "url_citation": {**told, "start_index": start, "end_index": end}}
-
-
-def malformed(what: str) -> UpstreamError:
-    return UpstreamError(Kind.MALFORMED, "decoder", what, status=200)
 
 
 def usage_of(usage: Json) -> Usage:

@@ -13,15 +13,16 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted, Speaker
+from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.cohere_embeddings import CohereEmbeddings, CohereRerank
 from proxy.providers.cohere_request import build
 from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.frame import Gathered, ScribedStream, json_in, malformed
 from proxy.providers.openai import OpenAI
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
-from proxy.wire.sse import EventSplitter, EventTooLarge, payload
+from proxy.wire.sse import EventSplitter, payload
 
 _FINISH = {
     "COMPLETE": "stop",
@@ -63,10 +64,6 @@ class Cohere(OpenAI):
         return error
 
 
-def _malformed(what: str) -> UpstreamError:
-    return UpstreamError(Kind.MALFORMED, "decoder", what, status=200)
-
-
 class _Decoder:
     """What both decoders share: the scribe and the facts."""
 
@@ -92,7 +89,7 @@ class _Decoder:
     def _call(self, call: object) -> int:
         function = call.get("function") if type(call) is dict else None
         if type(call) is not dict or type(function) is not dict or not _text(function.get("name")):
-            raise _malformed("a tool call without a name")
+            raise malformed("a tool call without a name")
         id = _text(call.get("id")) or f"call_{self._minted}_{self._calls}"
         self._calls += 1
         return self.scribe.call(id, function["name"], _text(function.get("arguments")))
@@ -108,7 +105,7 @@ class _Decoder:
             found = error_in(orjson.dumps({"error": error})) if error else None
             raise told_in_answer(found, f"finish reason `{reason}`")
         if type(reason) is not str or not reason:
-            raise _malformed("an answer without a finish reason")
+            raise malformed("an answer without a finish reason")
         told = _FINISH.get(reason, "stop")
         if told != "length":
             for number in range(number_of_calls):
@@ -170,22 +167,14 @@ class BodyDecoder(_Decoder):
 
     def __init__(self, to: Endpoint, minted: Minted) -> None:
         super().__init__(to, minted, stream=False)
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._whole = Gathered()
 
     def feed(self, data: bytes) -> list[Chunk]:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
-            raise _malformed(f"an answer of more than {ANSWER_LIMIT} bytes")
-        return []
+        return self._whole.take(data)
 
     def close(self, cut: bool = False) -> list[Chunk]:
-        raw = b"".join(self._parts)
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise _malformed(f"the answer is not JSON: {error}") from error
+        raw = self._whole.raw()
+        body = json_in(raw)
         message = body.get("message") if type(body) is dict else None
         if type(message) is not dict:
             raise told_in_answer(error_in(raw), "an answer without a message")
@@ -202,7 +191,7 @@ class BodyDecoder(_Decoder):
         return [Chunk(CONTENT, orjson.dumps(whole), whole)]
 
 
-class StreamDecoder(_Decoder):
+class StreamDecoder(_Decoder, ScribedStream):
     """Typed events. Unknown types are passed over."""
 
     def __init__(self, to: Endpoint, minted: Minted) -> None:
@@ -210,26 +199,8 @@ class StreamDecoder(_Decoder):
         self._events = EventSplitter()
         self._numbers: dict[Any, int] = {}
 
-    def feed(self, data: bytes) -> list[Chunk]:
-        try:
-            for event in self._events.feed(data):
-                if self.ended:
-                    break
-                self._event(event)
-        except EventTooLarge as error:
-            self.pending = self.scribe.take()
-            raise _malformed(str(error)) from error
-        except UpstreamError:
-            self.pending = self.scribe.take()
-            raise
-        return self.scribe.take()
-
     def close(self, cut: bool = False) -> list[Chunk]:
-        rest = self._events.rest()
-        if not self.ended and not cut and rest.strip():
-            if rest.lstrip().startswith(b"{"):
-                raise told_in_answer(error_in(rest), "JSON in place of an event stream")
-            self._event(rest.rstrip(b"\r\n") + b"\n\n")
+        self._last(cut)
         if not self.ended:
             raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without `message-end`", status=200)
         return self.scribe.take()
@@ -240,10 +211,7 @@ class StreamDecoder(_Decoder):
             return
         if data.strip() == b"[DONE]":
             raise UpstreamError(Kind.TRUNCATED, "decoder", "[DONE] came before `message-end`", status=200)
-        try:
-            body = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise _malformed(f"an event is not JSON: {error}") from error
+        body = json_in(data, "an event")
         kind = body.get("type") if type(body) is dict else None
         if kind is None or kind == "error":
             raise told_in_answer(error_in(data), "an error inside the stream")
@@ -272,7 +240,7 @@ class StreamDecoder(_Decoder):
             function = call.get("function") if type(call) is dict else None
             number = self._numbers.get(body.get("index"))
             if number is None:
-                raise _malformed("arguments of a tool call that did not begin")
+                raise malformed("arguments of a tool call that did not begin")
             if type(function) is dict:
                 self.scribe.arguments(number, _text(function.get("arguments")))
         elif kind == "citation-start":

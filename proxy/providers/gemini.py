@@ -18,7 +18,8 @@ from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.errors import ErrorFound, classify, retry_after, told_in_answer, words
-from proxy.providers.gemini_answer import Reading, malformed, objects
+from proxy.providers.frame import Gathered, json_in, malformed
+from proxy.providers.gemini_answer import Reading, objects
 from proxy.providers.gemini_embeddings import GeminiEmbeddings, VertexEmbeddings
 from proxy.providers.gemini_request import build
 from proxy.wire.chat import ChatRequest
@@ -229,10 +230,7 @@ class _Decoder:
 
     def _read_all(self, raw: bytes) -> None:
         """One JSON text: a response, or an array of the responses of a stream."""
-        try:
-            found = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise malformed(f"the answer is not JSON: {error}") from error
+        found = json_in(raw)
         for body in found if type(found) is list else (found,):
             self._read(body)
 
@@ -332,22 +330,17 @@ class StreamDecoder(_Decoder):
 class BodyDecoder(_Decoder):
     """An answer that is not streamed: the bytes are gathered and read once."""
 
-    __slots__ = ("_parts", "_size")
+    __slots__ = ("_whole",)
 
     def __init__(self, minted: Minted, model: str) -> None:
         super().__init__(minted, model, stream=False)
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._whole = Gathered()
 
     def feed(self, data: bytes) -> list[Chunk]:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
-            raise malformed(f"an answer of more than {ANSWER_LIMIT} bytes")
-        return []
+        return self._whole.take(data)
 
     def close(self, cut: bool = False) -> list[Chunk]:
-        self._read_all(b"".join(self._parts))
+        self._read_all(self._whole.raw())
         self._finish(stream=False)
         body = self._scribe.body(self.usage)
         return [Chunk(CONTENT, orjson.dumps(body), body)]

@@ -14,6 +14,7 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
+from proxy.providers.frame import malformed
 from proxy.providers.gemini_partial import PartialCall
 from proxy.wire.chunk import Json, Usage
 from proxy.wire.scribe import Scribe
@@ -36,10 +37,6 @@ _UNSET = {None, "", 0, "FINISH_REASON_UNSPECIFIED"}
 def objects(value: object) -> list[Json]:
     """The objects of an array; none where it is something else."""
     return [one for one in value if type(one) is dict] if type(value) is list else []
-
-
-def malformed(what: str) -> UpstreamError:
-    return UpstreamError(Kind.MALFORMED, "decoder", what, status=200)
 
 
 class _Candidate:

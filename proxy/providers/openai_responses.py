@@ -14,7 +14,8 @@ from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import Built, Decoder, Endpoint, Minted
 from proxy.providers.errors import error_in, told_in_answer
-from proxy.providers.passed import EventStream, object_in
+from proxy.providers.frame import object_in
+from proxy.providers.passed import EventStream
 from proxy.providers.plain import PlainBody
 from proxy.wire.chunk import COMMENT, CONTENT, META, Chunk, Json, Usage
 from proxy.wire.request import CARRIED, Request
@@ -64,7 +65,7 @@ class ResponsesStream(EventStream):
             return
         if data.strip() == b"[DONE]":
             raise UpstreamError(Kind.TRUNCATED, "decoder", "[DONE] came before the last event", status=200)
-        body = object_in(data)
+        body = object_in(data, "an event")
         kind = body.get("type")
         response = body.get("response")
         if type(response) is dict and self.model is None and type(response.get("model")) is str:

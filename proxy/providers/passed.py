@@ -10,6 +10,7 @@ from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import ANSWER_LIMIT
 from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.frame import last_event, object_in
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Json, Usage
 from proxy.wire.sse import EventSplitter, EventTooLarge, payload
 
@@ -102,13 +103,8 @@ class EventStream(_Facts):
         return chunks
 
     def close(self, cut: bool = False) -> list[Chunk]:
-        rest = self._events.rest()
         chunks: list[Chunk] = []
-        if not self.ended and not cut and rest.strip():
-            # Some servers leave out the last empty line; the line itself must be whole.
-            if rest.lstrip().startswith(b"{"):
-                raise told_in_answer(error_in(rest), "JSON in place of an event stream")
-            self._event(rest.rstrip(b"\r\n") + b"\n\n", chunks)
+        last_event(self._events, self.ended or cut, lambda event: self._event(event, chunks))
         if not self.ended:
             raise UpstreamError(Kind.TRUNCATED, "decoder", "the stream ended without its last event", status=200)
         return chunks
@@ -121,17 +117,6 @@ class EventStream(_Facts):
         self.ended = True
         chunks.append(Chunk(FINISH, event, body))
         chunks.append(Chunk(DONE, b""))
-
-
-def object_in(data: bytes) -> Json:
-    """The data of an event. Raises `UpstreamError` (MALFORMED) for what is no object."""
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not JSON: {error}", status=200) from error
-    if type(body) is not dict:
-        raise UpstreamError(Kind.MALFORMED, "decoder", "an event is not a JSON object", status=200)
-    return body
 
 
 class PassedEvents(EventStream):
@@ -148,7 +133,7 @@ class PassedEvents(EventStream):
         if not data or data.strip() == b"[DONE]":
             chunks.append(Chunk(COMMENT, event))
             return
-        body = object_in(data)
+        body = object_in(data, "an event")
         if body.get("error") or body.get("type") == "error":
             raise told_in_answer(error_in(data), "an error inside the stream")
         if str(body.get("type")).endswith(_ENDS):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import orjson
-
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.base import ANSWER_LIMIT
 from proxy.providers.errors import error_in, is_error, told_in_answer
+from proxy.providers.frame import Gathered, object_in
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage, usage_of
 
 
@@ -19,8 +17,7 @@ class PlainBody:
     def __init__(self, needs: str = "", read_usage: Callable[[Json], Usage | None] | None = None) -> None:
         self._needs = needs
         self._read_usage = read_usage or openai_usage
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._whole = Gathered()
         self.ended = False
         self.model: str | None = None
         self.finish_reason: str | None = None
@@ -28,20 +25,11 @@ class PlainBody:
         self.pending: list[Chunk] = []
 
     def feed(self, data: bytes) -> list[Chunk]:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
-            raise UpstreamError(Kind.MALFORMED, "decoder", f"an answer of more than {ANSWER_LIMIT} bytes", status=200)
-        return []
+        return self._whole.take(data)
 
     def close(self, cut: bool = False) -> list[Chunk]:
-        raw = b"".join(self._parts)
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamError(Kind.MALFORMED, "decoder", f"the answer is not JSON: {error}", status=200) from error
-        if type(body) is not dict:
-            raise UpstreamError(Kind.MALFORMED, "decoder", "the answer is not a JSON object", status=200)
+        raw = self._whole.raw()
+        body = object_in(raw)
         if body.get("error") or (is_error(body) and self._needs not in body):
             raise told_in_answer(error_in(raw), "an error with a success status")
         if self._needs and body.get(self._needs) is None:

@@ -8,6 +8,7 @@ from proxy.providers import tidy
 from proxy.providers.base import Endpoint, Minted
 from proxy.providers.citations import citations_of
 from proxy.providers.errors import error_in, is_error, told_in_answer
+from proxy.providers.frame import malformed
 from proxy.providers.openai import BodyDecoder
 from proxy.providers.strict_calls import MEMBERS, Call, failed, is_whole, own_id
 from proxy.wire.chunk import CONTENT, Chunk, Json
@@ -28,14 +29,14 @@ class StrictBody(BodyDecoder):
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            raise tidy.malformed(f"the answer is not JSON: {error}") from error
+            raise malformed(f"the answer is not JSON: {error}") from error
         if type(body) is not dict:
-            raise tidy.malformed("the answer is not a JSON object")
+            raise malformed("the answer is not a JSON object")
         choices = body.get("choices")
         if body.get("error") or (choices is None and is_error(body)):
             raise told_in_answer(error_in(raw), "an error with a success status")
         if type(choices) is not list or not choices:
-            raise tidy.malformed("an answer without choices")
+            raise malformed("an answer without choices")
         model = body.get("model")
         self.model = model if type(model) is str and model else None
         whole: Json = {
@@ -56,7 +57,7 @@ class StrictBody(BodyDecoder):
 
     def _whole(self, place: int, told: object, body: Json) -> Json:
         if type(told) is not dict or type(told.get("finish_reason")) is not str:
-            raise tidy.malformed("a choice without a finish reason")
+            raise malformed("a choice without a finish reason")
         reason = told["finish_reason"]
         if reason in tidy.FAILED:
             raise failed(told, reason)
@@ -64,7 +65,7 @@ class StrictBody(BodyDecoder):
         if type(source) is not dict:
             # Azure leaves the message out where its filter took it.
             if reason != "content_filter":
-                raise tidy.malformed("a choice without a message")
+                raise malformed("a choice without a message")
             source = {}
         message = self._message(source, reason, body)
         finish = tidy.finish(reason or "stop", "tool_calls" in message)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 
 from proxy.errors import UpstreamError
-from proxy.providers import tidy
 from proxy.providers.base import Minted
 from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.frame import malformed
 from proxy.wire.chunk import Json
 
 
@@ -37,7 +37,7 @@ def failed(choice: Json, reason: str) -> UpstreamError:
 def is_whole(call: Call) -> bool:
     """A call that was never told has no name. One that holds nothing at all is none."""
     if call.arguments.strip():
-        raise tidy.malformed("a tool call without a name")
+        raise malformed("a tool call without a name")
     return False
 
 

@@ -12,6 +12,7 @@ from proxy.providers import tidy
 from proxy.providers.base import Endpoint, Minted
 from proxy.providers.citations import citations_of
 from proxy.providers.errors import error_in, is_error, told_in_answer
+from proxy.providers.frame import malformed
 from proxy.providers.sound import SoundStream
 from proxy.providers.strict_calls import MEMBERS, Call, failed, is_whole, own_id, owner
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage
@@ -87,7 +88,7 @@ class StrictStream:
                 self.event(event)
         except EventTooLarge as error:
             self.pending = self.take()
-            raise tidy.malformed(str(error)) from error
+            raise malformed(str(error)) from error
         except UpstreamError:
             self.pending = self.take()
             raise
@@ -128,9 +129,9 @@ class StrictStream:
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise tidy.malformed(f"an event is not JSON: {error}") from error
+            raise malformed(f"an event is not JSON: {error}") from error
         if type(body) is not dict:
-            raise tidy.malformed("an event is not a JSON object")
+            raise malformed("an event is not a JSON object")
         groq = body.get("x_groq")
         failed = body.get("error") or (type(groq) is dict and groq.get("error"))
         if event_name(event) == b"error" or failed or (body.get("choices") is None and is_error(body)):
@@ -149,7 +150,7 @@ class StrictStream:
             self._sources.update({name: more[name] for name in ("citations", "search_results") if name in more})
         choices = body.get("choices")
         if choices is not None and type(choices) is not list:
-            raise tidy.malformed("`choices` is not an array")
+            raise malformed("`choices` is not an array")
         if not choices:
             self._waiting.update(more)
             return
@@ -169,7 +170,7 @@ class StrictStream:
     def _choice(self, place: int, told: object) -> list[Json]:
         """The choice as it is sent on; nothing where it says nothing new."""
         if type(told) is not dict:
-            raise tidy.malformed("a choice is not an object")
+            raise malformed("a choice is not an object")
         index = told.get("index")
         index = index if type(index) is int else place
         one = self._choices.setdefault(index, _Choice())

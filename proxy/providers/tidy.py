@@ -11,8 +11,7 @@ from typing import Any
 
 import orjson
 
-from policies.verdict import Kind
-from proxy.errors import UpstreamError
+from proxy.providers.frame import malformed
 from proxy.providers.quirks import Quirks
 from proxy.wire.chunk import Json, Usage, usage_of
 from proxy.wire.scribe import FINISH_REASONS
@@ -34,10 +33,6 @@ _FINISH = {
 }
 """Words of the models' makers too, which gateways before them let through."""
 _OWN = {"role", "content", "refusal", "reasoning_content", "tool_calls", "function_call", "annotations", "audio"}
-
-
-def malformed(what: str) -> UpstreamError:
-    return UpstreamError(Kind.MALFORMED, "decoder", what, status=200)
 
 
 def finish(reason: str, called: bool) -> str:

@@ -254,3 +254,13 @@ def test_a_head_that_changes_is_all_that_is_mended() -> None:
     whole, reading = told(raw(*came), n=2)
     assert whole == raw(*({**one, "id": "c1", "created": 7} for one in came))
     assert reading.usage == Usage(3, 0, 0, 2, 0)
+
+
+def test_a_tool_call_that_is_no_object_is_no_answer() -> None:
+    made = decoder(False)
+    made.feed(
+        orjson.dumps({**HEAD, "choices": [{"index": 0, "message": {"tool_calls": [7]}, "finish_reason": "stop"}]})
+    )
+    with pytest.raises(UpstreamError) as raised:
+        made.close()
+    assert raised.value.kind is Kind.MALFORMED
