@@ -227,12 +227,12 @@ class Run:
         """The client is about to be sent something; if it may not take it at once, it is the one to be waited for."""
         one = self._try
         assert one is not None  # noqa: S101
-        now = self._engine.clock.now()
+        exchange, now = self.exchange, self._engine.clock.now()
         read = one.attempt.marks.last_content
         if read != self._relayed_ns:
             self._relayed_ns = read
-            self.exchange.relay_ns += now - read
-            self.exchange.relays += 1
+            exchange.relay_ns += now - read
+            exchange.relays += 1
         if may_wait:
             self._sending_ns = now
             self.deadline.limit(DOWNSTREAM, now + one.target.timeouts.downstream)

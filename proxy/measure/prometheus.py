@@ -210,8 +210,9 @@ class Metrics:
             last = self._targets.get(winner.target) or self._direct_target(winner.provider)
         requests, key = self._requests, (route, last.label, exchange.outcome)
         requests[key] = requests.get(key, 0) + 1
-        duration = timing.span(exchange.marks.received, exchange.marks.end)
-        if duration is not None:
+        marks = exchange.marks
+        if marks.received and marks.end:
+            duration = marks.end - marks.received
             last.duration.observe(duration)
             if exchange.trace is not None:
                 last.duration.exemplify(duration, exchange.trace.trace_id, exchange.at + duration / 1e9)
@@ -226,9 +227,9 @@ class Metrics:
     def _count_attempt(self, route: str, target: _Target, attempt: Attempt) -> None:
         counts, key = self._attempts, (route, target.label, attempt.outcome, attempt.kind)
         counts[key] = counts.get(key, 0) + 1
-        duration = timing.span(attempt.marks.received, attempt.marks.end)
-        if duration is not None:
-            target.attempt.observe(duration)
+        marks = attempt.marks
+        if marks.received and marks.end:
+            target.attempt.observe(marks.end - marks.received)
         usage = attempt.usage
         if usage is not None:
             target.tokens = [*map(add, target.tokens, usage)]  # `Usage.parts` is one too many
@@ -236,7 +237,7 @@ class Metrics:
             target.cost_usd += attempt.cost_usd
         elif usage is not None:
             target.without_price += 1
-        elif attempt.kind is Kind.OK or attempt.marks.first_content:
+        elif attempt.kind is Kind.OK or marks.first_content:
             target.without_usage += 1
 
     def _count_step(self, failed: Attempt, from_target: _Target, again: Attempt, to_target: _Target) -> None:

@@ -19,7 +19,7 @@ _PADS = re.compile(rb'"obfuscation": ?"')
 
 
 class Mould:
-    __slots__ = ("_begin", "_between", "_head", "_tail", "usage_key")
+    __slots__ = ("_begin", "_between", "_head", "_rest", "_tail", "usage_key")
 
     def __init__(self, head: bytes, between: bytes, tail: bytes, usage_key: bool) -> None:
         self._head = head
@@ -28,6 +28,7 @@ class Mould:
         self._between = between
         """What stands between the text and the padding; empty where there is none."""
         self._tail = tail
+        self._rest = len(tail)
         self.usage_key = usage_key
         """See `Chunk`."""
 
@@ -51,9 +52,9 @@ class Mould:
         """The event is the one this was made of, with another text (and padding) that is not empty."""
         if not event.startswith(self._head) or not event.endswith(self._tail):
             return False
-        end = len(event) - len(self._tail)
-        between = self._between
-        if between:
+        end = len(event) - self._rest
+        if self._between:
+            between = self._between
             cut = event.find(between, self._begin)  # it begins with a quote, so no text holds it
             if cut < 0 or not _text(event, cut + len(between), end):
                 return False

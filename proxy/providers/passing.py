@@ -68,15 +68,15 @@ class PassingStream(StreamDecoder):
 
     def feed(self, data: bytes) -> list[Chunk]:
         chunks: list[Chunk] = []
+        mould = self._mould
         try:
             for event in self._events.feed(data):
-                if self.ended:
-                    break
-                mould = self._mould
                 if mould is not None and mould.fits(event):
                     chunks.append(Chunk(CONTENT, event, None, mould.usage_key))
                     continue
-                self._mould = None
+                if self.ended:
+                    break
+                mould = self._mould = None
                 # The common form, one line of JSON, is read here; `_event` takes care of every other.
                 body = _plain(event) if self._strict is None and event.startswith(b"data: {") else None
                 if body is not None and self._sound.ticked(body):
@@ -85,7 +85,7 @@ class PassingStream(StreamDecoder):
                     chunk = self._read(body, event)
                     chunks.append(chunk)
                     if self._sound.plain and self._n == 1:
-                        self._mould = Mould.of(event, chunk.usage_key)
+                        mould = self._mould = Mould.of(event, chunk.usage_key)
                 else:
                     self._event(event, chunks)
         except EventTooLarge as error:
