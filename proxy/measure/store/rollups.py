@@ -93,6 +93,14 @@ class Cell:
         for outcome, count in Counter(outcomes).items():
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
 
+    def merge(self, other: Cell) -> None:
+        self.sums = [mine + more for mine, more in zip(self.sums, other.sums, strict=True)]
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        for into, counts in ((self.ttft, other.ttft), (self.e2e, other.e2e)):
+            for size, count in counts.items():
+                into[size] = into.get(size, 0) + count
+
 
 def packed(counts: sketch.Counts) -> bytes:
     """Class, count, class, count, ... as 32 bit integers, least byte first."""
@@ -119,23 +127,22 @@ def roll_up(connection: sqlite3.Connection, most: int) -> int:
         return 0
     last = found[-1][0]
     cells: dict[Place, Cell] = {}
-    for span, length in SPANS.items():
-        for place, records in _placed(span, length, [row[1:] for row in found]).items():
-            cell = cells[place] = Cell(len(_EXCHANGE_SUMS))
-            cell.add([row[8:] for row in records], [row[5] for row in records])
-            for _, _, _, _, _, outcome, ttft, e2e, *_ in records:
-                if ttft is not None:
-                    sketch.add(cell.ttft, ttft)
-                if e2e is not None and outcome == "ok":
-                    sketch.add(cell.e2e, e2e)
-    _save(connection, "rollups", cells, _EXCHANGE_SUMS, _HISTOGRAMS)
+    for place, records in _placed([row[1:] for row in found]).items():
+        cell = cells[place] = Cell(len(_EXCHANGE_SUMS))
+        cell.add([row[8:] for row in records], [row[5] for row in records])
+        for row in records:
+            outcome, ttft, e2e = row[5:8]
+            if ttft is not None:
+                sketch.add(cell.ttft, ttft)
+            if e2e is not None and outcome == "ok":
+                sketch.add(cell.e2e, e2e)
+    _save(connection, "rollups", _in_spans(cells), _EXCHANGE_SUMS, _HISTOGRAMS)
     tries: dict[Place, Cell] = {}
     tried = connection.execute(_ATTEMPTS, (done, last)).fetchall()
-    for span, length in SPANS.items():
-        for place, records in _placed(span, length, tried).items():
-            tries[place] = Cell(len(_ATTEMPT_SUMS))
-            tries[place].add([row[6:] for row in records], [row[5] for row in records])
-    _save(connection, "attempt_rollups", tries, _ATTEMPT_SUMS, ())
+    for place, records in _placed(tried).items():
+        tries[place] = Cell(len(_ATTEMPT_SUMS))
+        tries[place].add([row[6:] for row in records], [row[5] for row in records])
+    _save(connection, "attempt_rollups", _in_spans(tries), _ATTEMPT_SUMS, ())
     connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (WATERMARK, last))
     return len(found)
 
@@ -146,12 +153,28 @@ def watermark(connection: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _placed(span: str, length: int, records: list[tuple[Any, ...]]) -> dict[Place, list[tuple[Any, ...]]]:
-    """By place. A record begins with its moment, origin, route, key and target."""
+def _placed(records: list[tuple[Any, ...]]) -> dict[Place, list[tuple[Any, ...]]]:
+    """By minute and what follows it in a place. A record begins with its moment, origin, route, key and target."""
     placed: dict[Place, list[tuple[Any, ...]]] = {}
     for record in records:
-        placed.setdefault((span, record[0][:length], *record[1:5]), []).append(record)
+        place = (record[0][: SPANS["minute"]], *record[1:5])
+        if place in placed:
+            placed[place].append(record)
+        else:
+            placed[place] = [record]
     return placed
+
+
+def _in_spans(minutes: dict[Place, Cell]) -> dict[Place, Cell]:
+    """The cells of every span, from those of the minutes: there are few of them, however many the records."""
+    cells: dict[Place, Cell] = {}
+    for span, length in SPANS.items():
+        for (at, *rest), cell in minutes.items():
+            place = (span, at[:length], *rest)
+            if place not in cells:
+                cells[place] = Cell(len(cell.sums))
+            cells[place].merge(cell)
+    return cells
 
 
 def _save(
