@@ -104,7 +104,10 @@ def quantile(values: Sequence[float] | Floats, q: float, level: float = LEVEL) -
         return _nothing(0, "no requests")
     place = (n - 1) * q
     lower, upper = x[math.floor(place)], x[math.ceil(place)]
-    value = float(lower) if lower == upper else float(lower + (upper - lower) * (place - math.floor(place)))
+    if lower == upper or math.isinf(lower):
+        value = float(lower)
+    else:
+        value = float(lower + (upper - lower) * (place - math.floor(place)))
     least = least_for_quantile(q, level)
     if n < least:
         return Estimate(value, None, None, n, f"n too small: {least} needed")

@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "latency, errors, failovers, tokens and cost from the store",
     "keys": "who may call: create, list, revoke",
     "store": "what is in the store; upkeep; export",
+    "replay": "ask a stored slice of live traffic again, of a candidate",
     "backtest": "what other shares of a route's targets would have done, from the records",
     "upstream": "run a simulated provider with faults, for drills and tests",
 }

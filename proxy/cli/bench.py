@@ -108,12 +108,18 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where runs are kept (default {FOLDER})")
 
 
-def run(args: argparse.Namespace) -> int:
+def lacking() -> bool:
+    """Tells what is not installed, if anything is."""
     from importlib.util import find_spec
 
     absent = [name for name in NEEDED if find_spec(name) is None]
     if absent:
         print(f"Benchmarks need {', '.join(absent)}.\nInstall them: pip install 'weighbridge[bench]'", file=sys.stderr)
+    return bool(absent)
+
+
+def run(args: argparse.Namespace) -> int:
+    if lacking():
         return 2
     from proxy.config import ConfigError
 

@@ -83,8 +83,11 @@ class Bench:
         self._capfd = capfd
 
     def __call__(self, *words: object) -> Done:
+        return self.command("bench", *words)
+
+    def command(self, *words: object) -> Done:
         self._capfd.readouterr()
-        code = main(["bench", *map(str, words)])
+        code = main([*map(str, words)])
         return Done(code, *self._capfd.readouterr())
 
 

@@ -1,0 +1,83 @@
+"""`weighbridge replay`: a stored slice of live traffic, asked again of a candidate."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="default: weighbridge.yaml, else what the environment has")
+    parser.add_argument("--route", required=True, help="the route whose captured requests are asked again")
+    parser.add_argument("--candidate", required=True, metavar="TARGET", help="a route, or provider/model")
+    parser.add_argument("--since", default="24h", metavar="TIME", help="how far back (default 24h)")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="2 plays an hour in half an hour")
+    parser.add_argument(
+        "--limit", type=int, default=1000, metavar="N", help="most requests, oldest first (default 1000)"
+    )
+    parser.add_argument("--most", type=int, default=100, metavar="N", help="requests under way at once (default 100)")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.epilog = (
+        "example:\n  weighbridge replay --since 24h --route chat --candidate anthropic/claude-haiku-4-5 --speed 10\n\n"
+        "Only requests that `capture` has kept can be asked again. The candidate is paid for every one of them."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from proxy.cli.bench import lacking
+
+    if lacking():
+        return 2
+    from proxy.bench import replay
+    from proxy.bench.session import Session
+    from proxy.bench.suite import parse
+    from proxy.config import ConfigError, find
+    from proxy.config.problems import Wrong
+    from proxy.config.values import duration
+
+    try:
+        config = find(args.config)
+        since = duration(args.since)
+        if args.speed <= 0 or args.limit < 1 or args.most < 1:
+            raise Wrong("--speed, --limit and --most are more than 0")
+        asked = replay.slice_of(config.database, args.route, since, args.speed, args.limit, time.time())
+        suite = parse(
+            json.dumps(
+                {
+                    "name": "replay",
+                    "targets": [args.candidate],
+                    "tasks": {"replay": {"data": [{"prompt": ""}], "scorers": ["errors"]}},
+                }
+            ),
+            source="replay",
+        )
+        session = Session(config, suite)
+    except (ConfigError, Wrong) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len(asked)} captured requests of {args.route}, over {asked[-1].at:.0f} s", file=sys.stderr)
+    rows = asyncio.run(_played(session, args.candidate, asked, args.most))
+    if args.format == "json":
+        print(json.dumps({"rows": rows, "lines": replay.told(rows)}, indent=1))
+    else:
+        print("\n".join(replay.told(rows)))
+    return 0
+
+
+async def _played(session: object, label: str, asked: object, most: int) -> list[dict[str, object]]:
+    from proxy.bench.replay import Slice, replay
+    from proxy.bench.session import Session
+
+    assert isinstance(session, Session)  # noqa: S101
+    assert isinstance(asked, list)  # noqa: S101
+    slices: list[Slice] = asked
+
+    def tell(done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            print(f"{done}/{total}", file=sys.stderr)
+
+    async with session:
+        return await replay(session, label, slices, most, tell)
