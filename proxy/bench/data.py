@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from proxy.bench import production
 from proxy.bench.suite import Suite, Task
 from proxy.config.problems import ConfigError, Problem, did_you_mean
 
 Json = dict[str, Any]
+
+Slices = dict[str, dict[str, float]]
+"""Task -> id of a captured request -> how many requests it stands for."""
 
 MOST_CASES = 1_000_000
 _FIELD = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_.-]*)\}")
@@ -41,14 +45,21 @@ class Case(NamedTuple):
     """Who is spoken of, where the task compares groups."""
 
 
-def load(suite: Suite) -> list[Case]:
-    """The cases of every task, in the order of the suite. Raises `ConfigError` with every problem."""
+def load(suite: Suite, database: Path | None = None, slices: Slices | None = None) -> list[Case]:
+    """The cases of every task, in the order of the suite. Raises `ConfigError` with every problem.
+
+    `database`: where captured requests are. `slices`: the draw of an earlier run (`slices_of`), which is repeated.
+    """
     cases: list[Case] = []
     problems: list[Problem] = []
     for name, task in suite.tasks.items():
-        source = str(suite.folder / task.data) if isinstance(task.data, str) else f"tasks.{name}.data"
+        source = str(suite.folder / task.data) if isinstance(task.data, str) else f"tasks.{name}"
         try:
-            rows = list(task.data) if not isinstance(task.data, str) else rows_of(suite.folder / task.data)
+            if task.production is not None:
+                chosen = (slices or {}).get(name, {})
+                rows = production.rows(task.production, database, source, suite.seed, chosen)
+            else:
+                rows = rows_of(suite.folder / task.data) if isinstance(task.data, str) else list(task.data or ())
         except ConfigError as error:
             problems += error.problems
             continue
@@ -56,6 +67,15 @@ def load(suite: Suite) -> list[Case]:
     if problems:
         raise ConfigError(problems)
     return cases
+
+
+def slices_of(suite: Suite, cases: Sequence[Case]) -> Slices:
+    """Which captured requests were drawn, and what each stands for; their text stays in the store."""
+    drawn: Slices = {name: {} for name, task in suite.tasks.items() if task.production is not None}
+    for case in cases:
+        if case.task in drawn:
+            drawn[case.task][case.id] = case.weight
+    return drawn
 
 
 def digest(cases: Sequence[Case]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from proxy import __version__
 from proxy.bench import scorers
-from proxy.bench.data import Case, digest
+from proxy.bench.data import Case, digest, slices_of
 from proxy.bench.suite import Suite
 
 Json = dict[str, Any]
@@ -35,6 +35,7 @@ def manifest(suite: Suite, cases: Sequence[Case], tag: str | None) -> Json:
         "cases": len(cases),
         "data": digest(cases),
         "scorers": scorers.digest(suite),
+        "slices": slices_of(suite, cases),
         "sampling": suite.sampling,
         "stream": suite.stream,
         "seed": suite.seed,

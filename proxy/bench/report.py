@@ -11,12 +11,18 @@ import orjson
 
 from proxy import pictures
 from proxy.bench.decision import Decision, decide
+from proxy.bench.evidence import Traffic, read_back
 from proxy.bench.figures import Figures, Table, figures, tables
 from proxy.bench.stats import Estimate
 from proxy.bench.suite import Suite
 
 Json = dict[str, Any]
 
+OTHER_EVIDENCE = (
+    "real requests at other hours, whose answers nobody judged. It takes no part in the decision; times count from the "
+    "last byte of a request, and failed requests are infinitely slow."
+)
+"""What live and shadow traffic are, in the words of a report."""
 USE_WORDS = {"real_time": "real time", "offline": "offline", "fallback": "fallback"}
 
 
@@ -30,6 +36,8 @@ class Report(NamedTuple):
     decision: Decision
     invalid: list[str]
     remarks: list[str]
+    traffic: list[Traffic]
+    """Evidence of another kind: what live and shadow traffic say."""
 
 
 def report(suite: Suite, manifest: Json, rows: Sequence[Json], seed: int = 0) -> Report:
@@ -42,7 +50,9 @@ def report(suite: Suite, manifest: Json, rows: Sequence[Json], seed: int = 0) ->
             providers.setdefault(row["target"], row["provider"])
     decision = decide(suite, laid, found, providers, seed)
     invalid = list(manifest.get("invalid", []))
-    return Report(suite, manifest, laid, found, decision, invalid, _remarks(suite, manifest, laid, found, decision))
+    remarks = _remarks(suite, manifest, laid, found, decision)
+    traffic = read_back(manifest.get("evidence", ()))
+    return Report(suite, manifest, laid, found, decision, invalid, remarks, traffic)
 
 
 def _remarks(
@@ -78,6 +88,7 @@ def as_json(made: Report) -> bytes:
         "remarks": made.remarks,
         "targets": [plain(one) for one in made.figures],
         "decision": plain(made.decision),
+        "traffic": plain(made.traffic),
     }
     return orjson.dumps(whole, option=orjson.OPT_INDENT_2)
 
@@ -134,6 +145,22 @@ def perplexities(made: Report) -> list[list[str]]:
         [name, *(shown(one.perplexity.get(name, absent), lambda value: f"{value:.2f}") for one in made.figures)]
         for name in names
     ]
+
+
+TRAFFIC_HEAD = ["target", "traffic", "requests", "failed", "p50 ms", "p95 ms", "USD per request", "from", "to",
+                "verdict"]  # fmt: skip
+
+
+def traffic_lines(made: Report) -> list[list[str]]:
+    """One row for each target and kind of traffic, under `TRAFFIC_HEAD`."""
+    return [
+        [
+            one.target, one.origin, f"{one.requests:,}", shown(one.errors, percent), shown(one.p50, ms),
+            shown(one.p95, ms), "unknown" if one.cost_usd is None else f"{usd(one.cost_usd)} (n = {one.priced:,})",
+            one.since[:16], one.until[:16], one.verdict or "–",
+        ]
+        for one in made.traffic
+    ]  # fmt: skip
 
 
 GAPS_HEAD = ["target", "task", "groups", "difference", "pairs", "in words"]
@@ -218,6 +245,10 @@ def as_markdown(made: Report) -> str:
     if grouped := group_lines(made):
         out += ["", f"| {' | '.join(GAPS_HEAD)} |", "|" + " --- |" * len(GAPS_HEAD)]
         out += [f"| {' | '.join(_md(cell) for cell in row)} |" for row in grouped]
+    if lines_of := traffic_lines(made):
+        out += ["", f"Not of this suite: {OTHER_EVIDENCE}", ""]
+        out += [f"| {' | '.join(TRAFFIC_HEAD)} |", "|" + " --- |" * len(TRAFFIC_HEAD)]
+        out += [f"| {' | '.join(_md(cell) for cell in row)} |" for row in lines_of]
     out += [""] + [f"- {_md(remark)}" for remark in made.remarks] + [""]
     return "\n".join(out)
 
@@ -341,6 +372,14 @@ def as_html(made: Report) -> bytes:
                         for name in named
                     ],
                 ),
+            )
+        )
+    if lines_of := traffic_lines(made):
+        parts.append(
+            pictures.section(
+                "Live and shadow traffic",
+                pictures.table(TRAFFIC_HEAD, lines_of, numbers=(2,)),
+                lead=f"Not of this suite: {OTHER_EVIDENCE}",
             )
         )
     parts.append(pictures.section("The run", pictures.table(["", ""], _facts(made))))

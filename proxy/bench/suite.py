@@ -104,12 +104,25 @@ class Template(Section):
     user: Text = Field(default="{prompt}", description="User message.")
 
 
+class Production(Section):
+    """Requests that were served and kept by `capture`, drawn by route, size and tools, and weighed back to the mix."""
+
+    route: Text | None = Field(default=None, description="Only requests of this route.")
+    since: Limit = Field(default=7 * 86400.0, description="How far back.")
+    until: Duration = Field(default=0.0, description="Not those of the last so long.")
+    tools: Flag | None = Field(default=None, description="Only requests with tools, or only those without.")
+    shortest: Whole = Field(default=0, ge=0, description="Least size of the messages, in characters.")
+    longest: Whole = Field(default=1_000_000, ge=1, description="Most size of the messages, in characters.")
+    limit: Whole = Field(default=200, ge=1, le=100_000, description="How many are drawn.")
+
+
 class Task(Section):
     """A set of cases, how they are put, and how the answers are judged."""
 
-    data: Text | Annotated[tuple[dict[str, Any], ...], NotEmpty] = Field(
-        description="A .jsonl, .csv or .parquet file beside the suite, or the cases themselves."
+    data: Text | Annotated[tuple[dict[str, Any], ...], NotEmpty] | None = Field(
+        default=None, description="A .jsonl, .csv or .parquet file beside the suite, or the cases themselves."
     )
+    production: Production | None = Field(default=None, description="Captured requests as cases, instead of `data`.")
     aim: Literal["accuracy", "safety"] = Field(default="accuracy", description="Which score the task counts for.")
     ask: Literal["chat", "text"] = Field(
         default="chat", description="A chat; or the user's text itself, for the probability of its tokens."
@@ -130,6 +143,13 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
+        if (self.data is None) == (self.production is None):
+            raise Wrong("a task needs either `data` or `production`")
+        if self.production is not None and self.scorers[0].field is not None:
+            raise Wrong(
+                "agreement with the answer that was served is sameness, not success",
+                "let a scorer that needs no reference come first (errors, validity, refusal, judge), this one after",
+            )
         if self.groups is not None and self.cluster is None:
             raise Wrong("`groups` compares the cases of one pair: name the field of the pair with `cluster`")
         if self.ask == "text" and self.scorers[0].kind != "probability":

@@ -11,7 +11,18 @@ import orjson
 from proxy.bench import loadreport
 from proxy.bench.compare import ABSOLUTE, INVALID, PASS, REGRESSION, Compared, Gated
 from proxy.bench.loadreport import LoadReport
-from proxy.bench.report import GAPS_HEAD, HEAD, Report, group_lines, lines, perplexities, shown, verdicts
+from proxy.bench.report import (
+    GAPS_HEAD,
+    HEAD,
+    TRAFFIC_HEAD,
+    Report,
+    group_lines,
+    lines,
+    perplexities,
+    shown,
+    traffic_lines,
+    verdicts,
+)  # fmt: skip
 
 _WORDS = {PASS: "no worse", REGRESSION: "REGRESSION", 3: "inconclusive", INVALID: "not comparable"}
 
@@ -41,6 +52,7 @@ def show(made: Report) -> None:
     for head, rows in (
         (["perplexity", *(one.target for one in made.figures)], perplexities(made)),
         (GAPS_HEAD, group_lines(made)),
+        (["not of this suite:", *TRAFFIC_HEAD[1:]], traffic_lines(made)),
     ):
         if rows:
             more = Table(box=None, pad_edge=False, header_style="dim")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.bench.runner import Progress
     from proxy.bench.session import Session
     from proxy.bench.suite import Suite
+    from proxy.config import Config
 
 FOLDER = "bench-runs"
 
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch.epilog = "example:\n  weighbridge bench batch suite.json --batches 5"
     report = _command(commands, "report", "show a run again")
     report.add_argument("run", metavar="RUN", nargs="?", default="last", help="id, tag or `last` (default)")
+    report.add_argument("--config", metavar="FILE", help="look again at what its store has of live and shadow traffic")
     report.add_argument("--out", default=FOLDER, metavar="DIR", help=f"where the runs are (default {FOLDER})")
     report.add_argument("--format", choices=("table", "md", "json", "html"), default="table")
     report.epilog = "example:\n  weighbridge bench report last --format html > report.html"
@@ -205,7 +207,8 @@ def _run(args: argparse.Namespace) -> int:
 
     suite = load(args.suite)
     config = find(args.config)
-    cases = data.load(suite)
+    slices = _find(args.out, args.resume).manifest.get("slices") if args.resume is not None else None
+    cases = data.load(suite, config.database, slices)
     scorers.check(suite, cases)
     session = Session(config, suite)
     plan = planning.plan(suite, cases, session.dearest)
@@ -224,6 +227,7 @@ def _run(args: argparse.Namespace) -> int:
     for line in planning.told(plan):
         print(line, file=sys.stderr)
     whole = asyncio.run(_asked(suite, cases, session, run, plan))
+    run.begin({**run.manifest, "evidence": _evidence(config, suite)})
     return _concluded(args, suite, run, whole)
 
 
@@ -336,9 +340,11 @@ def _batch(args: argparse.Namespace) -> int:
     suite = load(args.suite).model_copy(update={"repeats": 1, "stream": False})
     if texts := [name for name, task in suite.tasks.items() if task.ask != "chat"]:
         raise _Missing(f"Batches are of chats; take {', '.join(texts)} out of the suite.")
-    cases = data.load(suite)
+    config = find(args.config)
+    slices = _find(args.out, args.resume).manifest.get("slices") if args.resume is not None else None
+    cases = data.load(suite, config.database, slices)
     scorers.check(suite, cases)
-    session = Session(find(args.config), suite)
+    session = Session(config, suite)
     plan = planning.plan(suite, cases, session.dearest)
     if args.resume is None:
         told = {**manifest(suite, cases, args.tag), "kind": "batch"}
@@ -425,7 +431,7 @@ def _load(args: argparse.Namespace) -> int:
         if name not in labels:
             raise ConfigError([Problem(args.suite, "targets", f"has no {name!r}", did_you_mean(name, labels))])
     config = find(args.config)
-    cases = data.load(suite)
+    cases = data.load(suite, config.database)
     if args.score:
         scorers.check(suite, cases)
     told = {**manifest(suite, cases, args.tag), "kind": "load"}
@@ -509,6 +515,7 @@ def _suite_of(run: Run) -> Suite:
 
 def _report(args: argparse.Namespace) -> int:
     from proxy.bench.report import as_html, report
+    from proxy.config import find
 
     run = _find(args.out, args.run)
     if run.manifest["kind"] == "load":
@@ -520,12 +527,33 @@ def _report(args: argparse.Namespace) -> int:
         else:
             _show_load(loaded, args.format)
         return 0
-    made = report(_suite_of(run), run.manifest, run.rows())
+    suite, manifest = _suite_of(run), run.manifest
+    if args.config is not None:
+        manifest["evidence"] = _evidence(find(args.config), suite)
+    made = report(suite, manifest, run.rows())
     if args.format == "html":
         sys.stdout.buffer.write(as_html(made))
         return 0
     _show(made, args.format)
     return 0
+
+
+def _evidence(config: Config, suite: Suite) -> list[dict[str, Any]]:
+    """What the store has of live and shadow traffic of the suite's targets."""
+    from proxy.bench import evidence
+    from proxy.measure.store.ledger import Ledger
+    from proxy.shadow.report import names, report
+
+    database = config.database
+    if database is None or not database.exists():
+        return []
+    ledger = Ledger(database)
+    verdicts = {}
+    for name in names(ledger):
+        told = report(ledger, name, _now()[:10])
+        if told is not None:
+            verdicts[told["candidate"]] = f"{name}: {told['state']}, {told['units']} conversations"
+    return evidence.told(evidence.gathered(database, [target.label for target in suite.targets], verdicts))
 
 
 def _show(made: Any, form: str) -> None:
