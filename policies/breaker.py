@@ -4,6 +4,7 @@ closed -> open      on 5 failures in a row, or a success share under 0.8 of at l
 open -> half-open   after U(1/2, 1) x min(30 s, 5 s x 2^k); k counts the probes that failed
 half-open -> closed when its one probe succeeds; its share of the traffic then grows from 10 to 100 % in 30 s
 half-open -> open   when the probe fails
+open -> closed      after 3 good answers in a row that were asked for since it opened, for want of another target
 
 A target that nobody can take the place of is never blocked: it is throttled at the client's side instead, as Google's
 SRE book has it (chapter 21): a request is let through with probability 1 - max(0, (requests - 2 x accepted) /
@@ -28,6 +29,8 @@ SHORTEST, LONGEST = 5.0, 30.0
 drills allow, and one probe in half a minute costs nobody anything: its client is served by another target."""
 RAMP = 30.0
 RAMP_FROM = 0.1
+AGAIN = 3
+"""Good answers in a row, asked for while it was not closed, that show as much as a probe."""
 _FEW = 20.0
 """Under so many outcomes nothing is throttled: sporadic requests harm no target."""
 
@@ -44,6 +47,8 @@ class Breaker:
         "_cuts",
         "_good",
         "_k",
+        "_opened_at",
+        "_row",
         "_total",
         "_until",
         "closed_at",
@@ -65,6 +70,8 @@ class Breaker:
         self._cuts = False
         """The last failure came after content, so that a probe's first content proves nothing."""
         self._k = 0
+        self._opened_at = 0.0
+        self._row = 0
         self._until = 0.0
         self._good = 0.0
         self._total = 0.0
@@ -105,15 +112,17 @@ class Breaker:
         self.probing = True
         return True
 
-    def success(self, now: float, probe: bool = False) -> None:
-        """First content came. Only a probe closes: others may have been sent before it opened."""
+    def success(self, now: float, probe: bool = False, sent: float = 0.0) -> None:
+        """First content came, of a request that was sent at `sent`: before it opened, that shows nothing."""
         self._fade(now)
         self._good += 1.0
         self._total += 1.0
         if self.state is State.CLOSED:
             self.failures = 0
-        elif probe and not self._cuts:
-            self._close(now)
+        elif not self._cuts:
+            self._row += sent > self._opened_at
+            if probe or self._row >= AGAIN:
+                self._close(now)
 
     def whole(self, now: float, probe: bool = False) -> None:
         """The answer came to its end."""
@@ -128,6 +137,7 @@ class Breaker:
         else:
             self._total += 1.0
         self._cuts = answered
+        self._row = 0
         self.failures += 1
         if probe:
             self.probing = False
@@ -163,6 +173,8 @@ class Breaker:
     def _open(self, now: float, rng: Random) -> None:
         self.state = State.OPEN
         self.closed_at = None
+        self._opened_at = now
+        self._row = 0
         self._until = now + rng.uniform(0.5, 1.0) * min(LONGEST, SHORTEST * 2.0**self._k)
 
     def _fade(self, now: float) -> None:

@@ -44,7 +44,8 @@ class Budget:
     """How many further tries one target may get, beside fresh requests, while it is in trouble.
 
     Every fresh request earns 0.2, up to 50; a further try costs 1, or 2 after a timeout (that one has been paid for
-    already). Three at once are always allowed, so that little traffic is not left without.
+    already), given back when it is answered. Three at once are always allowed, so that little traffic is not left
+    without.
     """
 
     __slots__ = ("level", "under_way")
@@ -64,6 +65,10 @@ class Budget:
 
     def affords(self, cost: int) -> bool:
         return self.level >= cost or self.under_way < self.ALWAYS
+
+    def regain(self) -> None:
+        """A further try was answered: it was no burden."""
+        self.level = min(self.CAP, self.level + 1.0)
 
     def spend(self, cost: int) -> None:
         self.level = max(0.0, self.level - cost)
@@ -89,6 +94,14 @@ class Tries:
         self._last: list[Kind | None] = [None] * len(windows)
         self._waits: list[float | None] = [None] * len(windows)
         self._total = 0
+
+    def more(self, windows: Sequence[int | None]) -> None:
+        """Further targets, behind the others."""
+        count = len(windows)
+        self._windows = [*self._windows, *windows]
+        self._counts += [0] * count
+        self._last += [None] * count
+        self._waits += [None] * count
 
     @property
     def fresh(self) -> int:

@@ -15,7 +15,7 @@ from policies.base import Passed
 from policies.breaker import Breaker, State
 from policies.limits import NEAR, Limits, Need, Reservation
 from policies.recent import Peak, Recent
-from policies.retry import Budget
+from policies.retry import PATIENCE, Budget
 from policies.verdict import VERDICTS, Health, Kind
 from proxy.clock import Clock
 from proxy.providers.allowances import allowances
@@ -32,6 +32,8 @@ LONGEST_COOLING = 300.0
 """The longest Retry-After that is believed."""
 _COOLING = 1.0
 """Seconds after a 429 that names no time; doubles with each in a row, up to 30."""
+_PATIENT = 10
+"""429s in a row from which on it is asked ever more seldom whether they are over."""
 _SLOW = 10.0
 _THROTTLED = 5.0
 """As how slow an answer a failure, or a 429, is counted when targets are compared."""
@@ -60,14 +62,15 @@ class Begun(NamedTuple):
 class Credential:
     """One key at one provider: what is wrong with it stops every model behind it."""
 
-    __slots__ = ("__weakref__", "conditions", "until")
+    __slots__ = ("__weakref__", "conditions", "parked_at", "until")
 
     def __init__(self) -> None:
         self.until = 0.0
+        self.parked_at = 0.0
         self.conditions: WeakSet[Condition] = WeakSet()
 
-    def park(self, until: float) -> None:
-        self.until = until
+    def park(self, now: float) -> None:
+        self.parked_at, self.until = now, now + PARKED
         for condition in self.conditions:
             condition.quiet = False
 
@@ -89,6 +92,7 @@ class Condition:
         "outstanding",
         "quiet",
         "recent",
+        "refused_at",
         "rng",
         "throttled",
         "tpot",
@@ -106,7 +110,9 @@ class Condition:
         self.cooled_until = 0.0
         self.missing_until = 0.0
         self.throttled = 0
-        """429s in a row."""
+        """429s in a row, those to requests sent together being one."""
+        self.refused_at = 0.0
+        """When it last said that it does not have the model, or should not be asked for a while."""
         self.kind = Kind.OK
         """How the last failure ended."""
         self.in_flight = 0
@@ -161,11 +167,19 @@ class Condition:
         if reason == Passed.LIMIT and self.limits is not None:
             return Hold(Passed.LIMIT, self.limits.wait(self._need(self.limits, ask), now))
         if reason == Passed.COOLING:
-            return Hold(Passed.COOLING, self.cooled_until - now)
+            wait = self.cooled_until - now
+            # What it said need not hold for minutes: one request at a time may see.
+            asks = wait > PATIENCE and not self.in_flight and self.may_knock(now)
+            return None if asks else Hold(Passed.COOLING, wait)
         # One at a time harms no target.
         if reason == Passed.BREAKER and self.in_flight and self.breaker.throttles(now, self.rng):
             return Hold(Passed.BREAKER, max(1.0, self.breaker.reopens(now)))
         return None  # with a parked key or a missing model, asking costs little and tells the truth
+
+    def may_knock(self, now: float) -> bool:
+        """Whether it may be asked before the time that it named, if nothing else is left: ever more seldom."""
+        rest = 0.0 if self.throttled < _PATIENT else min(30.0, 2.0 ** (self.throttled - _PATIENT))
+        return now >= self.refused_at + rest
 
     def affords(self, weight: int, failover: bool, now: float) -> bool:
         """Whether a further try may go here: a target that is well takes failovers as it takes any request."""
@@ -252,7 +266,18 @@ class Condition:
         else:
             self.whole.add(usual, now)
         self.throttled = 0
-        self.breaker.success(now, probe)
+        if attempt.no > 1:
+            self.budget.regain()
+        self.breaker.success(now, probe, marks.sent / 1e9)
+        if not self.quiet:
+            self._wanted(marks.sent / 1e9)
+
+    def _wanted(self, sent: float) -> None:
+        """It answered what was sent at `sent`: what it refused before that holds no longer."""
+        if sent > self.refused_at:
+            self.cooled_until = self.missing_until = 0.0
+        if sent > self.credential.parked_at:
+            self.credential.until = 0.0
 
     def end(self, attempt: Attempt, begun: Begun, answered: bool) -> None:
         tokens, probe, place = begun
@@ -307,7 +332,8 @@ class Condition:
 
     def _refused(self, attempt: Attempt, judged: Health, now: float) -> None:
         if judged is Health.THROTTLE:
-            self.throttled += 1
+            self.throttled += attempt.marks.received / 1e9 >= self.refused_at  # those sent together count once
+            self.refused_at = now
             wait = attempt.retry_after
             if wait is None:
                 wait = min(30.0, _COOLING * 2.0 ** (self.throttled - 1))
@@ -316,8 +342,9 @@ class Condition:
         elif judged is Health.CREDENTIAL:
             if now >= self.credential.until:
                 log.warning("target %s: its credential is left alone for 5 minutes: %s", self.name, attempt.kind)
-            self.credential.park(now + PARKED)
+            self.credential.park(now)
         elif judged is Health.MISSING:
+            self.refused_at = now
             self.missing_until = now + PARKED
         else:
             return

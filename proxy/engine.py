@@ -38,6 +38,10 @@ _KNOWN = 100
 """Answers that must have been seen before a deadline goes by them."""
 _ADAPTED = (5.0, 120.0)
 """Bounds of an adaptive deadline for first content, in seconds."""
+_OTHERS = 2 * SECOND
+"""How long a request waits for another one to find out whether the last target left works again."""
+_LOOK = 0.1
+"""Seconds between looks."""
 T = TypeVar("T")
 
 
@@ -163,6 +167,12 @@ class Run:
                 remaining = self.deadline.remaining(now) / SECOND
                 avoid = _avoid(plan.targets, ask, place, tries, error.kind, now / SECOND)
                 step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng, avoid)
+                if step is None and (avoid or plan.spare):
+                    if plan.spare:
+                        tries.more([target.context_window for target in plan.spare])
+                        plan = plan._replace(targets=[*plan.targets, *plan.spare], spare=())
+                    avoid = _shut(plan.targets, ask, place, tries, error.kind, now / SECOND)
+                    step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng, avoid)
                 if step is None or self.deadline.stopped or not (ask.repeatable or _left_nothing(error)):
                     raise self._exhausted(error) from None
                 weight = VERDICTS[error.kind].weight
@@ -383,6 +393,14 @@ class Run:
                 return best, await self._pause(held.seconds)
             finally:
                 condition.unqueue(room)  # the attempt that follows reserves for itself
+        waited = 0
+        while condition.in_flight and waited < _OTHERS and held.reason in (Passed.COOLING, Passed.BREAKER):
+            # Another request is finding out whether it works again.
+            waited += await self._pause(_LOOK)
+            seconds = self._engine.clock.now() / SECOND
+            if plan.targets[best].barred(seconds, ask) and (condition.in_flight or condition.hold(seconds, True, ask)):
+                continue
+            return best, waited
         self._fail(condition.kind if held.reason is Passed.BREAKER else Kind.RATE_LIMIT)
         if held.reason is Passed.BREAKER:
             self.exchange.outcome = Outcome.NO_TARGET
@@ -459,6 +477,20 @@ def _avoid(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, k
         if stands or not condition.affords(VERDICTS[kind].weight, place != failed, now):
             avoid.append(place)
     return avoid
+
+
+def _shut(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:
+    """Places that must not be asked even where all else has failed; what was in trouble may be well again."""
+    shut = []
+    for place, target in enumerate(targets):
+        condition = target.condition
+        reason = target.barred(now, ask) if tries.untried(place) else ""
+        full = reason in (Passed.LIMIT, Passed.BUSY) or (reason == Passed.COOLING and not condition.may_knock(now))
+        # Where slowness is the trouble of both, more tries would make it worse.
+        slow = kind is condition.kind is Kind.TIMEOUT
+        if full or slow or not condition.affords(VERDICTS[kind].weight, place != failed, now):
+            shut.append(place)
+    return shut
 
 
 def _left_nothing(error: UpstreamError) -> bool:

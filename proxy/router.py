@@ -71,6 +71,8 @@ class Plan(NamedTuple):
     decision: Decision
     dry: bool = False
     """The client wants to see the plan, and no more."""
+    spare: Sequence[Target] = ()
+    """What should not be asked for now, and is when everything else has failed."""
 
 
 class Router:
@@ -206,7 +208,10 @@ class Router:
             head.why,
             asked.looked_at("unit") or "",
         )
-        return Plan(route, targets, decision)
+        spare: Sequence[Target] = ()
+        if found.passed_over and (caller.controls.fallbacks or caller.controls.order):
+            spare = [serving[place] for place, reason in found.passed_over if reason in _DOUBTFUL]
+        return Plan(route, targets, decision, spare=spare)
 
     def _only(self, route: Route, ask: Request) -> Plan:
         target = route.targets[0]
@@ -245,6 +250,8 @@ class Router:
         )
 
 
+_DOUBTFUL = {Passed.BREAKER, Passed.COOLING, Passed.PARKED, Passed.MISSING}
+"""Reasons that may have passed since: asked before a client is told that all have failed."""
 _SORTED: Mapping[str, Policy] = {sort: Ranked(sort) for sort in wire.SORTS}
 
 
@@ -265,7 +272,8 @@ def _one_after_the_other(plans: Sequence[Plan]) -> Plan:
         scores=(*first.decision.scores, *none) if first.decision.scores else (),
         propensities=(*first.decision.propensities, *[0.0 for _ in none]) if first.decision.propensities else (),
     )
-    return Plan(first.route, targets, decision)
+    spare = {target.name: target for plan in plans for target in plan.spare if target.name not in names}
+    return Plan(first.route, targets, decision, spare=tuple(spare.values()))
 
 
 def _wished(
