@@ -87,6 +87,20 @@ def test_each_failed_probe_doubles_the_wait_up_to_the_longest() -> None:
     assert breaker.state is State.CLOSED
 
 
+def test_three_good_answers_in_a_row_close_it_for_want_of_another_target() -> None:
+    breaker = opened(100.0)
+    for _ in range(5):
+        breaker.success(100.5, sent=99.0)  # under way when it opened: they show nothing
+    for _ in range(2):
+        breaker.success(101.0, sent=100.6)
+    breaker.failure(101.2, RNG)
+    for _ in range(2):
+        breaker.success(101.5, sent=101.3)
+    assert breaker.state is State.OPEN
+    breaker.success(101.6, sent=101.5)
+    assert breaker.state is State.CLOSED
+
+
 def test_where_answers_were_cut_a_probe_must_end_well() -> None:
     breaker = Breaker()
     for _ in range(20):
