@@ -178,7 +178,7 @@ class Condition:
 
     def may_knock(self, now: float) -> bool:
         """Whether it may be asked before the time that it named, if nothing else is left: ever more seldom."""
-        rest = 0.0 if self.throttled < _PATIENT else min(30.0, 2.0 ** (self.throttled - _PATIENT))
+        rest = 0.0 if self.throttled < _PATIENT else min(10.0, 2.0 ** (self.throttled - _PATIENT))
         return now >= self.refused_at + rest
 
     def affords(self, weight: int, failover: bool, now: float) -> bool:
