@@ -61,12 +61,13 @@ class Need(NamedTuple):
 
 
 class Reservation:
-    __slots__ = ("dropped", "need", "sent")
+    __slots__ = ("counted", "need", "sent")
 
     def __init__(self, sent: float, need: Need) -> None:
         self.sent = sent
         self.need = need
-        self.dropped = False
+        self.counted = True
+        """It is in the sums: neither dropped, nor in a snapshot by now."""
 
 
 class _Level:
@@ -132,16 +133,16 @@ class Limits:
 
     def drop(self, one: Reservation) -> None:
         """It was not sent after all, or failed before it was worked on."""
-        if not one.dropped and one.sent > self._newest:
+        if one.counted:
             self._add(one.need, -1.0)
-        one.dropped = True
+        one.counted = False
 
     def settle(self, one: Reservation, used: Need, size: int, now: float) -> None:
         """What it used is known. `size`: bytes of its request."""
         if size:
             self._per_byte += (min(1.0, used.input / size) - self._per_byte) * 0.05
         self._output.add(float(used.output), now)
-        if not one.dropped and one.sent > self._newest:
+        if one.counted:
             self._add(one.need, -1.0)
             self._add(used, 1.0)
             one.need = used
@@ -161,8 +162,9 @@ class Limits:
         waiting = self._waiting
         while waiting and waiting[0].sent <= until:
             one = waiting.popleft()
-            if not one.dropped:
+            if one.counted:
                 self._add(one.need, -1.0)
+            one.counted = False
 
     def _add(self, need: Need, sign: float) -> None:
         sums = self._sums

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies.limits import MARGIN, OUTPUT, Limits, Need, Told, What
@@ -85,6 +85,7 @@ def test_estimates_are_learned() -> None:
     assert learned.output == pytest.approx(100, rel=0.15)
 
 
+@example([("reserve", 0.0), ("drop", 0.0)])  # in the very instant of a snapshot
 @given(st.lists(st.tuples(st.sampled_from(["reserve", "settle", "drop", "learn"]), st.floats(0.0, 5.0)), max_size=40))
 def test_what_is_left_is_never_more_than_the_limit(steps: list[tuple[str, float]]) -> None:
     limits, now, open_ = known(), 0.0, []
