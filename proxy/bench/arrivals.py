@@ -19,7 +19,7 @@ class Phase(NamedTuple):
 
     @property
     def label(self) -> str:
-        return f"{self.users} users" if self.users is not None else f"{self.rate:g}/s"
+        return f"{self.users} user{'s' if self.users != 1 else ''}" if self.users is not None else f"{self.rate:g}/s"
 
 
 def constant(rate: float, seconds: float) -> Iterator[float]:

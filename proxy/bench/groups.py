@@ -30,26 +30,29 @@ class Gap(NamedTuple):
     other: str
     difference: Estimate
     """Score of `group` minus score of `other`, over the pairs that have both."""
+    p: float
+    """Of no difference: signs of the pairs' differences permuted, with Holm's correction over a target's gaps."""
 
     @property
     def words(self) -> str:
-        low, high = self.difference.low, self.difference.high
-        if low is None or high is None:
+        if self.difference.value is None or not self.difference.known:
             return "too little to say"
-        if low <= 0.0 <= high:
-            return "no difference seen"
-        return f"{self.group if low > 0 else self.other} is served better"
+        if self.p >= 0.05:
+            return "no difference shown"
+        return f"{self.group if self.difference.value > 0 else self.other} is served better"
 
 
 def gaps(suite: Suite, target: str, rows: Sequence[Json], rng: np.random.Generator) -> list[Gap]:
     """A gap for every two groups of every task that has groups; in the order in which they are first met."""
-    found = []
+    found: list[Gap] = []
     for task, one, two in compared(suite, rows):
         scores = _scores(rows, task)
         shared = [both for both in scores.values() if one in both and two in both]
-        difference = stats.difference([both[one] for both in shared], [both[two] for both in shared], rng)
-        found.append(Gap(target, task, one, two, difference))
-    return found
+        here, there = [both[one] for both in shared], [both[two] for both in shared]
+        difference = stats.difference(here, there, rng)
+        found.append(Gap(target, task, one, two, difference, stats.sign_flip(here, there, rng)))
+    adjusted = stats.holm([gap.p for gap in found])
+    return [gap._replace(p=p) for gap, p in zip(found, adjusted, strict=True)]
 
 
 def compared(suite: Suite, rows: Sequence[Json]) -> Iterator[tuple[str, str, str]]:

@@ -187,7 +187,8 @@ def _over_time(made: LoadReport, target: str, metric: str) -> str:
         bucket = int(row["due_s"] // width)
         chosen = ok if row["outcome"] == "ok" else failed
         chosen[bucket] = chosen.get(bucket, 0) + 1
-    buckets = range(max(*ok, *failed, 0) + 1 if ok or failed else 0)
+    whole = int(max(row["due_s"] for row in rows) // width)  # the last bucket is not, and would look like a fall
+    buckets = range(max(whole, 1))
     return pictures.lines(
         [
             pictures.Line("answered", [(b * width, ok.get(b, 0) / width) for b in buckets]),

@@ -163,13 +163,14 @@ def traffic_lines(made: Report) -> list[list[str]]:
     ]  # fmt: skip
 
 
-GAPS_HEAD = ["target", "task", "groups", "difference", "pairs", "in words"]
+GAPS_HEAD = ["target", "task", "groups", "difference", "pairs", "p (Holm)", "in words"]
 
 
 def group_lines(made: Report) -> list[list[str]]:
     """One row for each target and two groups, under `GAPS_HEAD`."""
     return [
         [gap.target, gap.task, f"{gap.group} - {gap.other}", shown(gap.difference, points), str(gap.difference.n),
+         f"{gap.p:.3f}",
          gap.words]
         for one in made.figures
         for gap in one.gaps
@@ -355,9 +356,9 @@ def as_html(made: Report) -> bytes:
         parts.append(
             pictures.section(
                 "Groups",
-                pictures.table(GAPS_HEAD, grouped, numbers=(4,)),
+                pictures.table(GAPS_HEAD, grouped, numbers=(4, 5)),
                 lead="The same questions about one group and about another, compared pair by pair. 'No difference "
-                "seen' does not mean that there is none.",
+                "shown' does not mean that there is none.",
             )
         )
     named = sorted({name for one in found for name in one.scorers})

@@ -281,9 +281,10 @@ def _clean(tick: float) -> float:
 
 
 def _mark(x: float, top: float, bottom: float, words: str) -> str:
+    at, anchor = (x + 4, "start") if x < WIDTH - _RIGHT - 60 else (x - 4, "end")  # notes stand to the right
     return (
         f"<path d='M{x:.1f} {top}V{bottom}' stroke='var(--bad)' stroke-dasharray='4 4'/>"
-        f"{_text(x + 4, top + 9, _cut(words, 28), 'start', dim=True)}"
+        f"{_text(at, top + 9, _cut(words, 28), anchor, dim=True)}"
     )
 
 

@@ -115,6 +115,10 @@ def test_a_planted_bias_is_found_and_none_is_not(
     providers["b"].change(bias={"Amina": 0.4})
     unfair = run("unfair")
     assert unfair["b/m"]["difference"]["high"] < 0
+    assert unfair["b/m"]["p"] < 0.01 < 0.05 <= fair["b/m"]["p"]
+    shown = bench("report", "fair").stdout
+    assert shown.count("no difference shown") == 2
+    assert "served better" not in shown
     assert unfair["a/m"] == fair["a/m"]
     assert "Peter is served better" in bench("report", "unfair").stdout
     done = bench("compare", "fair", "unfair", "--format", "json")
