@@ -137,7 +137,7 @@ class Recent:
         attempts, winner, cell = exchange.attempts, exchange.winner, None
         previous: Attempt | None = None
         for attempt in attempts:
-            if previous is not None and cell is not None:
+            if previous is not None and cell is not None and Kind.SUPERSEDED not in (previous.kind, attempt.kind):
                 cell.numbers[RETRIES if previous.target == attempt.target else FAILOVERS] += 1
             cell = self._cell(attempt)
             _count_attempt(cell, attempt)

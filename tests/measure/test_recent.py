@@ -36,6 +36,14 @@ def by_target(found: dict[str, Any]) -> dict[str, Any]:
     return {row["target"]: row for row in found["targets"]}
 
 
+def test_a_hedge_that_was_won_is_no_failover() -> None:
+    ring = Recent(TARGETS)
+    slow = attempt(FIRST, Kind.SUPERSEDED)
+    ring.accept(exchange(slow, used(streamed(attempt(SECOND_TARGET, no=2, begun_ms=20))), stream=True))
+    found = by_target(report(ring, 300, 10))
+    assert (found[FIRST]["failovers"], found[FIRST]["attempts"], found[SECOND_TARGET]["attempts"]) == (0, 1, 1)
+
+
 def test_a_failover_is_an_error_before_it_and_none_after() -> None:
     ring = Recent(TARGETS)
     failed = attempt(FIRST, Kind.SERVER_ERROR)

@@ -187,10 +187,13 @@ def attempt_row(n: int, attempt: Attempt, stream: bool) -> Row:
 
 
 def failovers(attempts: list[Attempt]) -> int:
-    """How often the target changed."""
+    """How often the target changed; a hedge that one side of won changed nothing."""
     if len(attempts) < 2:
         return 0
-    return sum(before.target != after.target for before, after in pairwise(attempts))
+    return sum(
+        before.target != after.target and Kind.SUPERSEDED not in (before.kind, after.kind)
+        for before, after in pairwise(attempts)
+    )
 
 
 def cost_of(attempts: list[Attempt]) -> tuple[float | None, str | None]:
