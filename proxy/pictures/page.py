@@ -17,9 +17,9 @@ font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1040px;margin:0 auto;padding:28px 20px 60px}h1{font-size:25px;margin:0 0 4px}
 h2{font-size:18px;margin:36px 0 8px}p{margin:6px 0 12px;max-width:76ch}.dim{color:var(--dim)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;min-width:100%;margin:8px 0 14px}
-th,td{padding:5px 10px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+th,td{padding:5px 8px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600;color:var(--dim);white-space:nowrap}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-td.n{min-width:5em}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:14px 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:14px 0}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
 .tile b{display:block;font-size:22px;line-height:1.25;overflow-wrap:anywhere}.tile span{color:var(--dim);font-size:13px}
 .note{border-left:3px solid var(--dim);background:var(--card);padding:8px 14px;margin:12px 0;max-width:none}
@@ -67,7 +67,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Seq
     """`numbers`: the columns (from 0) that are set as numbers, flush right; an interval is not broken over lines."""
 
     def text(place: int, cell: object) -> str:
-        return escape(str(cell).replace(", ", ",\u00a0") if place in numbers else str(cell))
+        told = escape(str(cell))
+        return told.replace(", ", ",&nbsp;") if place in numbers else told
 
     def cells(tag: str, row: Sequence[object]) -> str:
         return "".join(
