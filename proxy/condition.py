@@ -178,7 +178,7 @@ class Condition:
 
     def may_knock(self, now: float) -> bool:
         """Whether it may be asked before the time that it named, if nothing else is left: ever more seldom."""
-        rest = 0.0 if self.throttled < _PATIENT else min(10.0, 2.0 ** (self.throttled - _PATIENT))
+        rest = 0.0 if self.throttled < _PATIENT else min(10.0, 0.1 * 2.0 ** (self.throttled - _PATIENT))
         return now >= self.refused_at + rest
 
     def affords(self, weight: int, failover: bool, now: float) -> bool:
@@ -332,7 +332,8 @@ class Condition:
 
     def _refused(self, attempt: Attempt, judged: Health, now: float) -> None:
         if judged is Health.THROTTLE:
-            self.throttled += attempt.marks.received / 1e9 >= self.refused_at  # those sent together count once
+            if attempt.marks.received / 1e9 >= self.refused_at:  # those sent together count once
+                self.throttled = min(self.throttled + 1, _PATIENT + 10)
             self.refused_at = now
             wait = attempt.retry_after
             if wait is None:

@@ -74,8 +74,12 @@ def _check(body: Json) -> None:
     for name in _REMEMBERS:
         if body.get(name):
             raise Incompatible(f"`{name}` leaves something behind at the provider")
+    for name in ("tools", "messages"):
+        listed = body.get(name) or []
+        if not (isinstance(listed, list) and all(isinstance(one, dict) for one in listed)):
+            raise Incompatible(f"`{name}` is no list of objects")
     for tool in body.get("tools") or ():
-        if isinstance(tool, dict) and tool.get("type") not in _OWN_TOOLS:
+        if tool.get("type") not in _OWN_TOOLS:
             raise Incompatible(f"the provider itself would run the tool `{tool.get('type')}`")
     if body.get("web_search_options") is not None or body.get("mcp_servers"):
         raise Incompatible("the provider itself would run a search")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policies.verdict import VERDICTS, Kind
 from proxy.config.shadow import Candidate, Shadow
+from proxy.forms.completions import CompletionsRequest
 from proxy.forms.messages import MessagesRequest
 from proxy.record import Attempt
 from proxy.shadow.budget import Budget
@@ -123,6 +124,13 @@ def test_what_is_stored_and_remembered() -> None:
             mirrored(chat(**more), Candidate(target="openai/b"), "unit")
     own = [{"type": "function", "function": {"name": "f"}}]
     assert mirrored(chat(tools=own), Candidate(target="openai/b"), "unit").body["tools"] == own
+
+
+@pytest.mark.parametrize("tools", [1, True, "x", {"a": 1}, [1], [None]])
+def test_what_a_lax_upstream_took_is_not_mirrored_if_it_is_junk(tools: object) -> None:
+    ask = CompletionsRequest.parse(orjson.dumps({"model": "chat", "prompt": "U", "tools": tools}))
+    with pytest.raises(Incompatible, match="tools"):
+        mirrored(ask, Candidate(target="openai/b"), "unit")
 
 
 def test_the_prompt_is_changed_as_asked() -> None:
