@@ -122,7 +122,11 @@ def quantile(values: Sequence[float] | Floats, q: float, level: float = LEVEL) -
 def difference(
     new: Sequence[float] | Floats, old: Sequence[float] | Floats, rng: np.random.Generator, level: float = LEVEL
 ) -> Estimate:
-    """Mean of `new - old` over the same prompts in the same order; bias-corrected bootstrap over prompts (BCa)."""
+    """Mean of `new - old` over the same prompts in the same order; bias-corrected bootstrap over prompts (BCa).
+
+    The bootstrap is too sure of itself where few prompts differ at all: scores of 0 and 1 then also get the interval
+    that exact McNemar stands for, and the wider end of the two counts.
+    """
     d = np.asarray(new, dtype=float) - np.asarray(old, dtype=float)
     n = int(d.size)
     if n < 2:
@@ -140,7 +144,23 @@ def difference(
     low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
     if math.isnan(low) or math.isnan(high):
         return mean(d, level)
+    differing = int(np.count_nonzero(d))
+    if differing < FEW and bool(np.isin(d, (-1.0, 0.0, 1.0)).all()):
+        least, most = _few(int((d > 0).sum()), differing, n, level)
+        low, high = min(low, least), max(high, most)
     return Estimate(value, low, high, n)
+
+
+FEW = 25
+"""Prompts on which two targets differ, below which the bootstrap alone is not believed."""
+
+
+def _few(won: int, differing: int, n: int, level: float) -> tuple[float, float]:
+    """(2 t - 1) D, with t the share won of the prompts that differ (Clopper-Pearson) and D their share (Wilson)."""
+    t = scipy_stats.binomtest(won, differing).proportion_ci(level, method="exact")
+    share_of = scipy_stats.binomtest(differing, n).proportion_ci(level, method="wilson")
+    ends = (share_of.low, share_of.high)
+    return min((2 * t.low - 1) * end for end in ends), max((2 * t.high - 1) * end for end in ends)
 
 
 class Discordant(NamedTuple):

@@ -104,6 +104,15 @@ def test_paired_differences_cover_and_are_narrower_than_unpaired() -> None:
     assert covered >= ENOUGH
 
 
+def test_five_prompts_that_differ_prove_nothing() -> None:
+    new, old = [0.0] * 5 + [1.0] * 45, [1.0] * 50
+    assert stats.discordant(new, old).p > 0.05
+    found = stats.difference(new, old, rng())
+    assert found.low < 0 < found.high  # type: ignore[operator]
+    many = stats.difference([0.0] * 8 + [1.0] * 42, old, rng())
+    assert many.high < 0  # type: ignore[operator]
+
+
 def test_pairs_that_are_all_equal_prove_no_more_than_their_number() -> None:
     found = stats.difference([1.0] * 100, [1.0] * 100, rng())
     assert found.value == 0.0

@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -79,7 +79,13 @@ class Leaver(NamedTuple):
 
 
 def fds(running: Running) -> int:
-    return len(os.listdir(f"/proc/{running.process.pid}/fd"))
+    """But for those of the store: SQLite keeps as many of its file as were ever open at once, and uses them again."""
+    folder = Path(f"/proc/{running.process.pid}/fd")
+    found = []
+    for one in folder.iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(one))
+    return sum(1 for name in found if "exchanges.db" not in name)
 
 
 def models_asked_of(upstream: Simulated) -> set[Any]:
@@ -102,7 +108,6 @@ async def in_flight(port: int) -> float:
 
 async def settled(proxy: Running, upstream: Simulated, base: int) -> None:
     """Waits until nothing runs any more and every file descriptor is gone but those of kept upstream connections."""
-    state: Any = None
     async with asyncio.timeout(SETTLED_S):
         while True:
             state = (await in_flight(proxy.port), upstream.stats.running, fds(proxy) - upstream.stats.open)

@@ -170,8 +170,8 @@ def test_the_store_holds_the_truth(told: Told) -> None:
             assert row["tpot_ms"] > 0
             if number in STALLED:
                 assert row["stall_count"] >= 1
-                assert row["stall_ms"] >= 1000
-                assert row["max_gap_ms"] >= 1000
+                assert row["stall_ms"] >= 995  # timers of the loop may fire a millisecond early
+                assert row["max_gap_ms"] >= 995
         assert row["e2e_ms"] >= row["overhead_ms"] >= 0
     tries = Counter((one["target"], one["outcome"]) for one in rows(told, "SELECT target, outcome FROM v_attempts"))
     assert tries == {
