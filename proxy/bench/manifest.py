@@ -29,7 +29,7 @@ def manifest(suite: Suite, cases: Sequence[Case], tag: str | None) -> Json:
         "suite": suite.digest,
         "suite_text": _without_keys(suite.written),
         "tag": tag,
-        "started": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "started": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "finished": None,
         "invalid": [],
         "cases": len(cases),
@@ -51,7 +51,7 @@ def manifest(suite: Suite, cases: Sequence[Case], tag: str | None) -> Json:
 def imported(suite_text: Json, rows: Sequence[Json], tag: str | None) -> Json:
     """For a run that took place elsewhere."""
     now = datetime.now(UTC)
-    started = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    started = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     asked = sorted({(row["task"], row["case"]) for row in rows})
     return {
         "id": _id(now),

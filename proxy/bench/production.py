@@ -29,6 +29,8 @@ _SIZES = (500, 2_000, 8_000)
 _KEPT = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 """Parameters without which the request would be another; sampling is the suite's own."""
 _MOST = 100_000
+_LATER = "9"
+"""After every time of the column `at`: the second that runs is not cut off."""
 
 _CAPTURED = (
     "SELECT e.id, e.route, b.request, b.answer FROM bodies b JOIN v_exchanges e ON e.id = b.id"
@@ -50,13 +52,14 @@ def rows(wanted: Production, database: Path | None, source: str, seed: int, chos
         raise ConfigError([Problem(source, "", "there is no store: `storage` is none")])
     now = time.time()
     terms = {
-        "now": iso(now), "since": iso(now - wanted.since), "until": iso(now - wanted.until), "route": wanted.route,
+        "now": iso(now), "since": iso(now - wanted.since), "until": iso(now - wanted.until) if wanted.until else _LATER,
+        "route": wanted.route,
         "most": _MOST,
     }  # fmt: skip
     try:
         with offline.reading(database) as connection:
             if chosen:
-                terms |= {"since": "", "route": None, "until": "9"}
+                terms |= {"since": "", "route": None, "until": _LATER}
             found = {row["id"]: row for one in connection.execute(_CAPTURED, terms) if (row := _row(one, wanted))}
             live = connection.execute(_LIVE, terms).fetchone()[0]
     except offline.NoStore as error:

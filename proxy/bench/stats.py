@@ -159,8 +159,9 @@ def _few(won: int, differing: int, n: int, level: float) -> tuple[float, float]:
     """(2 t - 1) D, with t the share won of the prompts that differ (Clopper-Pearson) and D their share (Wilson)."""
     t = scipy_stats.binomtest(won, differing).proportion_ci(level, method="exact")
     share_of = scipy_stats.binomtest(differing, n).proportion_ci(level, method="wilson")
-    ends = (share_of.low, share_of.high)
-    return min((2 * t.low - 1) * end for end in ends), max((2 * t.high - 1) * end for end in ends)
+    ends = (float(share_of.low), float(share_of.high))
+    low, high = 2 * float(t.low) - 1, 2 * float(t.high) - 1
+    return min(low * end for end in ends), max(high * end for end in ends)
 
 
 class Discordant(NamedTuple):

@@ -53,13 +53,14 @@ def outcome(scripts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         config = {
             "providers": {
                 name: {"dialect": "openai", "base_url": f"{one.base_url}/v1", "api_key": None}
-                for name, one in (("primary", primary), ("second", second))
+                for name, one in (("primary", primary), ("second", second), ("fresh", primary))
             },
             "routes": {
                 "healthy": {"targets": ["primary/m"]},
                 "once": {"targets": ["primary/m"], "retries": {"per_target": 1, "per_request": 1}},
                 "patient": {"targets": ["primary/m"]},
                 "pair": {"targets": ["primary/m", "second/m"]},
+                "fresh-pair": {"targets": ["fresh/m", "second/m"]},
             },
         }
         with processes.proxy(config, folder) as proxy:
