@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, ValidationError, model_validator
-from pydantic_core import CoreSchema
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from proxy.config.explain import is_not_text, problem
 from proxy.config.fields import (
@@ -32,11 +31,10 @@ from proxy.config.fields import (
     Share,
     Text,
     Whole,
-    text,
 )
 from proxy.config.known import is_loopback
 from proxy.config.problems import ConfigError, Problem, Wrong, did_you_mean
-from proxy.config.section import Section
+from proxy.config.section import Section, Shorthand
 from proxy.config.source import FORMATS, MOST_BYTES, read, too_large
 from proxy.config.values import Secret
 
@@ -48,7 +46,7 @@ GateName = Literal["accuracy", "latency", "cost", "safety", "bias"]
 """What gates may name. Bias is the difference of the score between groups of the same cases (`tasks.NAME.groups`)."""
 
 
-class Target(Section):
+class Target(Shorthand):
     """A route or `provider/model` of the config, or the address of any OpenAI-compatible server."""
 
     target: Text | None = Field(default=None, description="A route of the config, or provider/model.")
@@ -58,11 +56,6 @@ class Target(Section):
     api_key: Secret | None = Field(default=None, description="The key for `url` (env:NAME).")
     params: Params = Field(default_factory=dict, description="Parameters for this target alone, said in the report.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return value if isinstance(value, dict | Target) else {"target": text(value)}
-
     @model_validator(mode="after")
     def _one_way(self) -> Target:
         if (self.target is None) == (self.url is None):
@@ -71,30 +64,17 @@ class Target(Section):
             raise Wrong("a target with `url` needs `model`")
         return self
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
-
     @property
     def label(self) -> str:
         return self.name or self.target or str(self.model)
 
 
-class Scorer(Section):
+class Scorer(Shorthand):
     """One way to judge an answer; `kind` as in `proxy.scoring`, or `module:function`."""
 
     kind: Text = Field(description="exact, numeric, regex, json_schema, judge, ... or module:function.")
     field: Text | None = Field(default=None, description="The field of the case that holds what is expected.")
     options: Params = Field(default_factory=dict, description="What this kind of scorer takes.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return value if isinstance(value, dict | Scorer) else {"kind": text(value)}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
 class Template(Section):

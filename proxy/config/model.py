@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, model_validator
+from pydantic import Field, GetJsonSchemaHandler, PrivateAttr
 from pydantic_core import CoreSchema
 
 from proxy.config.fields import (
@@ -40,10 +40,9 @@ from proxy.config.fields import (
     TargetText,
     Text,
     Whole,
-    text,
 )
 from proxy.config.policy import SECTIONS, AnyPolicy, Policy
-from proxy.config.section import Section
+from proxy.config.section import Section, Shorthand
 from proxy.config.shadow import Shadow
 from proxy.config.values import KeyDigest, Secret
 from proxy.providers.catalog import Operation
@@ -171,7 +170,7 @@ class Defaults(Section):
     )
 
 
-class Target(Section):
+class Target(Shorthand):
     """Written as `provider/model`, or as a mapping with more to say."""
 
     target: TargetText = Field(description="provider/model")
@@ -189,17 +188,6 @@ class Target(Section):
         default=None, description="Most requests under way there at once; auto learns it."
     )
     queue: Whole = Field(default=100, ge=0, description="Most requests that wait for one of them to end.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        if isinstance(value, dict | Target):
-            return value
-        return {"target": text(value)}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
 
     @property
     def provider(self) -> str:

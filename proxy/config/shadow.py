@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import Field, model_validator
 
 from proxy.config.fields import (
     EmptyIsDefault,
@@ -20,10 +19,9 @@ from proxy.config.fields import (
     TargetText,
     Text,
     Whole,
-    text,
 )
 from proxy.config.problems import Wrong, did_you_mean
-from proxy.config.section import Section
+from proxy.config.section import Section, Shorthand
 
 REFERENCES = ("exact", "exact_normalised", "contains", "regex", "numeric", "multiple_choice", "reference_f1")
 GATES = ("errors", "validity", "refusal", "truncation", "ttft", "e2e", "cost", *REFERENCES)
@@ -34,7 +32,7 @@ MARGINS = {"errors": 0.02, "validity": 0.02, "ttft": 0.2, "e2e": 0.2, "cost": 0.
 MARGIN_WITH_SLO = 0.05
 
 
-class Metric(Section):
+class Metric(Shorthand):
     """Written as a name, or as a mapping with more to say."""
 
     kind: Text = Field(description="What is measured.")
@@ -45,11 +43,6 @@ class Metric(Section):
     rubric: Text | None = Field(default=None, description="What the judge goes by.")
     expect: Text | None = Field(default=None, description="The right answer, or a pattern (regex).")
     expect_from: Text | None = Field(default=None, description="The request's metadata that holds the right answer.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return value if isinstance(value, dict | Metric) else {"kind": text(value)}
 
     @model_validator(mode="after")
     def _whole(self) -> Metric:
@@ -67,10 +60,6 @@ class Metric(Section):
             raise Wrong(f"{kind!r} takes no slo", "an slo is the limit of ttft or e2e")
         return self
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
-
     def margin_or(self, default: float) -> float:
         """The margin that holds; `default` is the experiment's."""
         if self.margin is not None:
@@ -80,7 +69,7 @@ class Metric(Section):
         return MARGINS.get(self.kind, default)
 
 
-class Candidate(Section):
+class Candidate(Shorthand):
     """Written as `provider/model`, or as a mapping with more to say."""
 
     target: TargetText = Field(description="provider/model")
@@ -91,15 +80,6 @@ class Candidate(Section):
     prefix: Text | None = Field(default=None, description="Text put before the last user message.")
     suffix: Text | None = Field(default=None, description="Text put after the last user message.")
     cache_bust: Flag = Field(default=False, description="Make each prompt's beginning new, so that no cache helps.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return value if isinstance(value, dict | Candidate) else {"target": text(value)}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
 
     @property
     def provider(self) -> str:

@@ -25,6 +25,8 @@ _BYTES = {
 _PERCENT = re.compile(rf"({_NUMBER}) ?%")
 _MONEY = re.compile(rf"(?:USD ?|\$ ?)?({_NUMBER})(?: ?USD)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OTHERS_VARIABLE = re.compile(r"\$\{.*\}|\$[A-Z_][A-Z0-9_]*|os\.environ/.*")
+"""How other tools write an environment variable; taken for the secret itself it would be sent to the provider."""
 _SECRET_LIMIT = 64 * 1024
 
 
@@ -220,6 +222,8 @@ def resolve_secret(value: object, env: Mapping[str, str], folder: Path) -> Secre
         secret = Secret(":".join(_from_env(name, env) for name in value[4:].split(":")), value)
     elif value.startswith("file:"):
         secret = Secret(_from_file(value[5:], folder), value)
+    elif _OTHERS_VARIABLE.fullmatch(value):
+        raise Wrong("an environment variable is not written so", "write env:NAME")
     else:
         secret = Secret(value)
     origin = "the secret" if secret.origin == "literal" else secret.origin
