@@ -109,6 +109,8 @@ def print_targets(options: Options) -> None:
 def main() -> None:
     args = arguments()
     options = options_of(args)
+    # Inherited, it would make every start compile all modules again, which no installation does.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped on this way, too
     if "targets" in args.measures:
         print_targets(options)
