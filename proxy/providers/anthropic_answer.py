@@ -13,7 +13,7 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
-from proxy.providers.anthropic_messages import THINKING_FORMAT
+from proxy.providers.conversation import CLAUDE_THINKING
 from proxy.providers.errors import error_in, told_in_answer
 from proxy.providers.frame import Gathered, ScribedStream, object_in
 from proxy.wire.chunk import CONTENT, Chunk, Json, Usage
@@ -138,10 +138,10 @@ class _Reading:
             self._input(block, orjson.dumps(block.given or {}).decode())
         elif block.kind == "thinking" and (block.text or block.signature):
             signed = {"signature": block.signature} if block.signature else {}
-            text = {"type": "reasoning.text", "text": "".join(block.text), **signed, "format": THINKING_FORMAT}
+            text = {"type": "reasoning.text", "text": "".join(block.text), **signed, "format": CLAUDE_THINKING}
             self.scribe.append("reasoning_details", [text])
         elif block.kind == "redacted_thinking":
-            data = {"type": "reasoning.encrypted", "data": block.signature, "format": THINKING_FORMAT}
+            data = {"type": "reasoning.encrypted", "data": block.signature, "format": CLAUDE_THINKING}
             self.scribe.append("reasoning_details", [data])
         self._citations += [_annotation(one, block.start, self._length) for one in block.citations]
 

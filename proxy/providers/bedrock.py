@@ -20,8 +20,9 @@ from proxy.errors import Refusal, UpstreamError
 from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted, Speaker
 from proxy.providers.bedrock_answer import Answer
 from proxy.providers.bedrock_embeddings import BedrockEmbeddings
-from proxy.providers.bedrock_messages import CLAUDE_THINKING, OWN_THINKING
+from proxy.providers.bedrock_messages import OWN_THINKING
 from proxy.providers.bedrock_request import answer_tool, body_of, is_claude
+from proxy.providers.conversation import CLAUDE_THINKING
 from proxy.providers.errors import CONTEXT, ErrorFound, classify, error_in, retry_after, told_in_answer, words
 from proxy.providers.eventstream import BrokenMessage, Message, MessageSplitter
 from proxy.providers.frame import Gathered, json_in, malformed

@@ -7,18 +7,17 @@ model since Gemini 3 refuses (400) a call of the current turn without one, unles
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
 
 from proxy.errors import Refusal
+from proxy.providers.data_url import data_url
 from proxy.wire.chunk import Json
 
 UNSIGNED = "skip_thought_signature_validator"
 """Google's stand-in for the signature of a call that another model made, or whose signature the client lost."""
 
-_DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL)
 _KINDS = {
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif",
     "heic": "image/heic", "heif": "image/heif", "bmp": "image/bmp", "pdf": "application/pdf", "txt": "text/plain",
@@ -230,16 +229,14 @@ def _object(text: Any, name: str) -> Json:
 
 
 def _media(where: str, url: str) -> Json:
-    match = _DATA_URL.fullmatch(url)
-    if match is not None:
-        if ";base64" not in match[2]:
-            raise Refusal(400, f"`{where}`: a data URL must be base64.", param=where, code="invalid_value")
-        return {"inlineData": {"mimeType": match[1] or "image/jpeg", "data": match[3]}}
+    if url.startswith("data:"):
+        kind, data = data_url(url, where)
+        return {"inlineData": {"mimeType": kind or "image/jpeg", "data": data}}
     if not url.startswith(("http://", "https://", "gs://")):
         raise Refusal(400, f"`{where}`: neither a data URL nor a link.", param=where, code="invalid_image_url")
     linked: Json = {"fileUri": url}
-    if kind := _kind_of(url.partition("?")[0]):
-        linked["mimeType"] = kind
+    if named := _kind_of(url.partition("?")[0]):
+        linked["mimeType"] = named
     return {"fileData": linked}
 
 

@@ -158,6 +158,8 @@ PDF = base64.b64encode(b"%PDF-1.7").decode()
     [
         ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "low"}},
          {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}),
+        ({"type": "image_url", "image_url": {"url": "data:image/png,%89PNG"}},
+         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}),
         ({"type": "image_url", "image_url": f"data:image/jpg;base64,{PNG}"},
          {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": PNG}}),
         ({"type": "image_url", "image_url": {"url": "https://a.example/a.png"}},
@@ -195,7 +197,7 @@ def test_parts(part: dict[str, Any], block: dict[str, Any]) -> None:
             {"type": "image_url", "image_url": {"url": "data:image/tiff;base64,AA"}},
             "messages[0].content[0].image_url.url",
         ),
-        ({"type": "image_url", "image_url": {"url": "data:image/png,AA"}}, "messages[0].content[0].image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png"}}, "messages[0].content[0].image_url.url"),
         ({"type": "image_url", "image_url": {}}, "messages[0].content[0].image_url.url"),
         ({"type": "file", "file": {"file_id": "file-openai"}}, "messages[0].content[0].file"),
         ({"type": "file", "file": {"file_data": "data:application/zip;base64,AA"}}, "messages[0].content[0].file"),
