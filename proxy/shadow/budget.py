@@ -47,10 +47,10 @@ class Budget:
         self.spent_today += usd
 
 
-def worst_usd(target: Target, request_bytes: int, answer_tokens: int | None) -> float:
-    """The most that one call may cost; `answer_tokens`: the request's own limit, all choices together."""
+def worst_usd(target: Target, request_bytes: int, answer_tokens: int) -> float:
+    """The most that one call may cost; `answer_tokens`: the most that the answer may have, all choices together."""
     fresh, written = _rates(target)
-    return request_bytes / BYTES_PER_TOKEN * fresh + (answer_tokens or ASSUMED_ANSWER) * written
+    return request_bytes / BYTES_PER_TOKEN * fresh + answer_tokens * written
 
 
 def is_priced(target: Target) -> bool:

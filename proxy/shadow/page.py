@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from proxy import pictures
+from proxy.shadow.scores import CENTRE
 
 Json = Mapping[str, Any]
 
@@ -56,6 +57,8 @@ def as_lines(told: Json) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     yield ""
     yield accounted(told["accounting"])
+    for one in told["asked_differently"]:
+        yield f"asked differently in {one['pairs']:,} of {told['pairs']:,} pairs: {one['difference']}"
     yield from (f"warning: {warning}" for warning in told["warnings"])
 
 
@@ -207,14 +210,19 @@ def _course(told: Json) -> str:
         y_form=lambda value: f"{100 * value:+.0f}", logarithmic=True,
         levels=[(lead["bound"], "limit"), (0.0, "equal")],
     )  # fmt: skip
-    days = [[day["day"], f"{day['n']:,}", points(day["mean"])] for day in told["days"]]
-    table = pictures.table(["day", "conversations", "mean difference"], days, numbers=(1, 2)) if len(days) > 1 else ""
+    head = ["day", "conversations", "mean difference", "95 % between"]
+    days = [[day["day"], f"{day['n']:,}", points(day["mean"]), _between(day)] for day in told["days"]]
+    table = pictures.table(head, days, numbers=(1, 2, 3)) if len(days) > 1 else ""
     return pictures.section(
         "How it came to this",
         picture,
         table,
         lead="The band is certain at every moment at once, so it may be watched as it narrows.",
     )
+
+
+def _between(one: Json) -> str:
+    return f"{points(one['low'])} to {points(one['high'])}"
 
 
 def _arms(told: Json) -> str:
@@ -268,18 +276,35 @@ def _ms(value: float) -> str:
     return f"{value:,.0f} ms"
 
 
+_ASIDE = "likeness; decides nothing"
+_TWICE = "two answers of the primary; decides nothing"
+
+
 def _scores(told: Json) -> str:
     rows = []
     for mean in told["means"]:
         same = mean["metric"].startswith("same_")
+        centre = mean["metric"] == CENTRE
         primary = "–" if mean["primary_mean"] is None else f"{mean['primary_mean']:.4g}"
         candidate = "–" if mean["candidate_mean"] is None else f"{mean['candidate_mean']:.4g}"
-        rows.append([mean["metric"], f"{mean['n']:,}", primary, candidate, "likeness; decides nothing" if same else ""])
+        rows.append(
+            [mean["metric"], f"{mean['n']:,}", primary, candidate, _ASIDE if same else _TWICE if centre else ""]
+        )
     if not rows:
         return ""
+    judge, centre = told["judge"], told["judge_centre"]
+    notes = []
+    if judge is not None:
+        notes.append(f"Judge: {judge['model']} (wording {judge['hash']}). Rubric: {judge['rubric']}")
+    if centre is not None:
+        notes.append(
+            f"Before two answers of the primary (n = {centre['n']:,}) the judge prefers the second by"
+            f" {points(centre['mean'])} ({_between(centre)}); an honest one lies around 0."
+        )
     return pictures.section(
         "Scores",
         pictures.table(["metric", "conversations", "primary", "candidate", ""], rows, numbers=(1, 2, 3)),
+        *[f"<p>{pictures.escape(note)}</p>" for note in notes],
         lead="Mean scores, 0 to 1 (ttft and e2e in seconds where they have no limit, cost in USD). Likeness compares"
         " the two answers; its column `primary` is how like itself the primary was when it was asked again.",
     )
@@ -301,8 +326,16 @@ def _accounting(told: Json) -> str:
         "What was mirrored",
         pictures.bars([bar], label="requests"),
         f"<p>{pictures.escape(accounted(counts))}</p>",
+        _differently(told),
         lead="Every eligible request is accounted for. Nothing is dropped for what it says.",
     )
+
+
+def _differently(told: Json) -> str:
+    rows = [[one["difference"], f"{one['pairs']:,} of {told['pairs']:,}"] for one in told["asked_differently"]]
+    if not rows:
+        return "<p>The candidate was asked the very same, with the same parameters.</p>" if told["pairs"] else ""
+    return pictures.table(["asked differently (primary -> candidate)", "pairs"], rows, numbers=(1,))
 
 
 def _worst(told: Json) -> str:

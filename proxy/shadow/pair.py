@@ -10,16 +10,20 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.call import Called, call
+from proxy.carry import LARGEST
 from proxy.engine import Engine
 from proxy.measure.store.ledger import Pair
 from proxy.record import Attempt, Exchange
 from proxy.router import Plan
 from proxy.scoring import FAILED
+from proxy.scoring.judge import LONGEST
 from proxy.shadow import request as requests
-from proxy.shadow.budget import is_priced, worst_usd
+from proxy.shadow.budget import ASSUMED_ANSWER, is_priced, worst_usd
+from proxy.shadow.differences import differences
 from proxy.shadow.experiment import Experiment
 from proxy.shadow.scores import Asked, Side, scores
 from proxy.shadow.standing import Score
+from proxy.upstreams import Target
 from proxy.wire.answer import Answer, answer_of
 from proxy.wire.answer_forms import answer_in
 from proxy.wire.chat import ChatRequest
@@ -30,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _JUDGE_TOKENS = 1000
 """Of a judge's reply; some think before they speak."""
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 class Job(NamedTuple):
@@ -58,14 +63,15 @@ class Job(NamedTuple):
         if again is not None and not experiment.asks_again(self.unit):
             again = None
         judge = experiment.judge if first else None
-        size, limit = len(ask.raw), _limit(ask.body)
+        size, served = len(ask.raw), _served_tokens(self.exchange)
         plan = experiment.plans[self.exchange.route or ""]
+        limit = _limit(ask.body, plan.targets[0], served)
         worst = worst_usd(plan.targets[0], size, limit)
-        if judge is not None:
-            shown = 2 * (size + 2 * 4 * (limit or 1000))
-            worst += worst_usd(judge.targets[0], shown, 2 * _JUDGE_TOKENS)
         if again is not None:
-            worst += worst_usd(again.targets[0], size, limit)
+            worst += worst_usd(again.targets[0], size, _limit(self.ask.body, again.targets[0], served))
+        if judge is not None:
+            shown = 2 * min(size + 2 * 4 * limit, 4 * LONGEST)
+            worst += (1 if again is None else 2) * worst_usd(judge.targets[0], shown, 2 * _JUDGE_TOKENS)
         return Prepared(self, ask, unit, worst, plan, judge, again)
 
 
@@ -97,7 +103,7 @@ async def carried_out(engine: Engine, prepared: Prepared) -> Paired:
     job, spending = prepared.job, _Spending()
     exchange, experiment = job.exchange, job.experiment
     operation, stream = job.ask.operation, job.ask.stream
-    called = await call(engine, prepared.ask, prepared.plan, parent=exchange.id)
+    called = await call(engine, prepared.ask, prepared.plan, parent=exchange.id, most=LARGEST)
     spending.add(called.exchange, prepared.plan, prepared.ask)
     candidate = Side(_last(called.exchange), answer_in(prepared.ask.operation, called.data, stream=stream), stream)
     live = _first(exchange)
@@ -105,17 +111,20 @@ async def carried_out(engine: Engine, prepared: Prepared) -> Paired:
     primary = Side(live, served, stream)
     noise = None
     if prepared.again is not None:
-        second = await call(engine, job.ask, prepared.again, parent=exchange.id)
-        spending.add(second.exchange, prepared.again, job.ask)
-        noise = (second, answer_in(operation, second.data, stream=stream))
+        asked_again = requests.unstored(job.ask)
+        second = await call(engine, asked_again, prepared.again, parent=exchange.id, most=LARGEST)
+        spending.add(second.exchange, prepared.again, asked_again)
+        noise = Side(_last(second.exchange), answer_in(operation, second.data, stream=stream), stream)
     body = requests.chat_body(job.ask)
-    judged = None
+    judged = rejudged = None
     if prepared.judge is not None:
         judged = await _judged(engine, prepared, body, candidate.said, primary.said, spending)
-    asked = Asked(judged, None, noise[1] if noise is not None else None)
+        if noise is not None and not (noise.failed or primary.failed):
+            rejudged = await _judged(engine, prepared, body, noise.said, primary.said, spending)
+    asked = Asked(judged, rejudged, None, noise.said if noise is not None else None)
     id = called.exchange.id
     return Paired(
-        _row(prepared, called, noise[0].exchange.id if noise is not None else None, primary, candidate, spending),
+        _row(prepared, called, second.exchange.id if noise is not None else None, primary, candidate, spending),
         scores(experiment.terms, id, body, primary, candidate, asked, experiment.own),
         spending.usd,
         candidate.failed,
@@ -141,7 +150,7 @@ class _Spending:
             elif attempt.status in (None, 200) and attempt.marks.sent:
                 # It may have been billed, and nobody says how much: the worst is booked.
                 self.assumed = True
-                self.usd += worst_usd(target, len(ask.raw), _limit(ask.body))
+                self.usd += worst_usd(target, len(ask.raw), _limit(ask.body, target))
         self.assumed = self.assumed or not is_priced(target)
 
 
@@ -179,11 +188,22 @@ def _last(exchange: Exchange) -> Attempt | None:
     return exchange.attempts[-1] if exchange.attempts else None
 
 
-def _limit(body: Json) -> int | None:
-    """Tokens that the answer may have, all choices together, where the request says."""
-    found = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-    n = body.get("n")
-    return found * (n if isinstance(n, int) else 1) if isinstance(found, int) and found > 0 else None
+def _limit(body: Json, target: Target, served: int = 0) -> int:
+    """Tokens that the answer may have at most, all choices together: by what is really sent, or else what is usual.
+
+    `served`: tokens of the answer that was given to the same request.
+    """
+    to = target.endpoint
+    told = {**(to.params or {}), **body, **(to.force or {})}
+    found = [told[name] for name in _LIMITS if isinstance(told.get(name), int) and told[name] > 0]
+    n = told.get("n")
+    most: int = max(found or [ASSUMED_ANSWER, 2 * served])
+    return most * (n if isinstance(n, int) and n > 0 else 1)
+
+
+def _served_tokens(exchange: Exchange) -> int:
+    usage = exchange.winner.usage if exchange.winner is not None else None
+    return usage.output if usage is not None else 0
 
 
 def _row(
@@ -193,7 +213,7 @@ def _row(
     terms = job.experiment.terms
     live, shadow = primary.attempt, candidate.attempt
     marks = exchange.marks
-    told = requests.differences(job.experiment.candidate, shadow.dropped if shadow is not None else (), job.ask, None)
+    told = differences(job.experiment.candidate, job.ask, live, shadow)
     return Pair(
         experiment=terms.name,
         version=terms.version,

@@ -11,6 +11,7 @@ import orjson
 from policies import evidence
 from policies.trial import State
 from proxy.measure.store.ledger import Event, Ledger
+from proxy.shadow.scores import CENTRE
 from proxy.shadow.standing import Tally, judged, tally_of
 from proxy.shadow.summary import about, accounting, metrics
 from proxy.shadow.terms import Gauge, Terms
@@ -25,8 +26,12 @@ _OF = "WHERE experiment = ? AND version = ?"
 _UNITS = f"SELECT unit, count(*) AS calls FROM v_shadow_pairs {_OF} GROUP BY 1 ORDER BY 2 DESC LIMIT 1"  # noqa: S608
 _DIFFERENCES = f"SELECT bin FROM v_shadow_scores {_OF} AND metric = ? AND bin IS NOT NULL ORDER BY pair_no"  # noqa: S608
 _DAYS = (
-    f"SELECT substr(at, 1, 10) AS day, count(*) AS n, avg(difference) AS mean FROM v_shadow_scores {_OF}"  # noqa: S608
-    " AND metric = ? AND bin IS NOT NULL GROUP BY 1 ORDER BY 1"
+    f"SELECT substr(at, 1, 10) AS day, bin, count(*) AS n FROM v_shadow_scores {_OF}"  # noqa: S608
+    " AND metric = ? AND bin IS NOT NULL GROUP BY 1, 2 ORDER BY 1"
+)
+_DIFFERENTLY = (
+    "SELECT value AS difference, count(*) AS pairs FROM v_shadow_pairs, json_each(differences)"  # noqa: S608
+    f" {_OF} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20"
 )
 _MEANS = (
     "SELECT metric, count(*) AS n, avg(primary_score) AS primary_mean, avg(candidate_score) AS candidate_mean"  # noqa: S608
@@ -80,7 +85,9 @@ def report(ledger: Ledger, name: str, day: str) -> Json | None:
         "assumed_prices": any(row["usd_source"] for row in arms),
         "means": ledger.rows(_MEANS, which),
         "largest_unit": next(iter(ledger.rows(_UNITS, which)), None),
-        "days": ledger.rows(_DAYS, (*which, lead.name)) if lead is not None else [],
+        "days": _days(ledger, terms, lead) if lead is not None else [],
+        "judge_centre": _centre(terms, tally),
+        "asked_differently": ledger.rows(_DIFFERENTLY, which),
         "course": _course(ledger, terms, lead) if lead is not None and not lead.is_ratio else [],
         "worst": ledger.rows(_WORST_PAIRS, (*which, lead.name, _WORST)) if lead is not None else [],
         "events": [{"at": one.at, "event": one.event, "detail": _detail(one)} for one in events],
@@ -109,6 +116,25 @@ def _state(terms: Terms, tally: Tally, events: Sequence[Event]) -> Json:
     now = judged(terms, tally)
     state = "paused" if paused and now.state is State.RUNNING else now.state.value
     return {"state": state, "label": now.label, "why": now.why, "decided": None}
+
+
+def _days(ledger: Ledger, terms: Terms, lead: Gauge) -> list[Json]:
+    """The leading metric day by day, each with its own confidence sequence: whether the difference drifts."""
+    by_day: dict[str, dict[int, int]] = {}
+    for row in ledger.rows(_DAYS, (terms.name, terms.version, lead.name)):
+        by_day.setdefault(row["day"], {})[row["bin"]] = row["n"]
+    return [{"day": day, "n": evidence.total(counts), **_around(counts, terms)} for day, counts in by_day.items()]
+
+
+def _centre(terms: Terms, tally: Tally) -> Json | None:
+    """How the judge takes two answers of the primary; None where it was never asked."""
+    counts = tally.counts.get(CENTRE)
+    return {"n": evidence.total(counts), **_around(counts, terms)} if counts else None
+
+
+def _around(counts: evidence.Counts, terms: Terms) -> Json:
+    low, high = evidence.sequence(counts, terms.alpha)
+    return {"mean": evidence.mean(counts), "low": low, "high": high}
 
 
 def _pace(arms: Sequence[Mapping[str, Any]], units: int) -> Json:
@@ -165,6 +191,5 @@ def _course(ledger: Ledger, terms: Terms, lead: Gauge) -> list[Json]:
         for bin in bins[done:stop]:
             counts[bin] = counts.get(bin, 0) + 1
         done = stop
-        low, high = evidence.sequence(counts, terms.alpha)
-        course.append({"units": stop, "mean": evidence.mean(counts), "low": low, "high": high})
+        course.append({"units": stop, **_around(counts, terms)})
     return course

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import orjson
 
@@ -27,9 +26,9 @@ class Incompatible(Exception):
 def mirrored(ask: Request, candidate: Candidate, unit: str) -> Request:
     """Raises `Incompatible`. Nothing is stored at the provider, and no tool with effects runs there."""
     _check(ask.body)
-    changes: Json = {"store": False} if ask.body.get("store") else {}
+    ask = unstored(ask)
     if candidate.system is None and not (candidate.prefix or candidate.suffix or candidate.cache_bust):
-        return _with(ask, changes) if changes else ask
+        return ask
     if not isinstance(ask, ChatRequest):
         try:
             ask = ask.as_chat()
@@ -38,7 +37,12 @@ def mirrored(ask: Request, candidate: Candidate, unit: str) -> Request:
     messages = [*_edited(ask.body["messages"], candidate)]
     if candidate.cache_bust:
         messages.insert(0, {"role": "system", "content": f"[{unit}]"})
-    return _with(ask, {**changes, "messages": messages})
+    return _with(ask, {"messages": messages})
+
+
+def unstored(ask: Request) -> Request:
+    """The very same, but that nothing of it is kept at the provider."""
+    return _with(ask, {"store": False}) if ask.body.get("store") else ask
 
 
 def chat_body(ask: Request) -> Json:
@@ -49,25 +53,6 @@ def chat_body(ask: Request) -> Json:
         return ask.as_chat().body
     except Refusal:
         return {}
-
-
-def differences(
-    candidate: Candidate, dropped: tuple[str, ...], ask: Request, params: Mapping[str, Any] | None
-) -> list[str]:
-    """In what the candidate was asked differently, in words. `params`: those that the primary's target adds."""
-    told = []
-    for name, value in candidate.params.items():
-        if ask.body.get(name) is None and (params or {}).get(name) != value:
-            told.append(f"{name}: {_short(value)}")
-    for name, value in candidate.force.items():
-        if ask.body.get(name) != value:
-            told.append(f"{name}: {_short(ask.body.get(name))} -> {_short(value)}")
-    told += [name for name in ("system", "prefix", "suffix") if getattr(candidate, name)]
-    if candidate.cache_bust:
-        told.append("cache_bust")
-    if ask.body.get("store"):
-        told.append("store: true -> false")
-    return told + [f"dropped: {name}" for name in dropped]
 
 
 def _check(body: Json) -> None:
@@ -108,8 +93,3 @@ def _around(message: Json, prefix: str, suffix: str) -> Json:
         parts = [{"type": "text", "text": text} for text in (prefix, suffix)]
         return {**message, "content": [*([parts[0]] if prefix else []), *content, *([parts[1]] if suffix else [])]}
     return {**message, "content": f"{prefix}{content or ''}{suffix}"}
-
-
-def _short(value: object) -> str:
-    text = orjson.dumps(value, default=str).decode()
-    return text if len(text) <= 60 else text[:57] + "..."

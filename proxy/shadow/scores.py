@@ -21,6 +21,9 @@ from proxy.shadow.terms import Gauge, Terms
 from proxy.wire.answer import Answer
 from proxy.wire.chunk import Json
 
+CENTRE = "judge_again"
+"""The judge before two answers of the primary: the candidate's score here is the second answer's."""
+
 
 class Side(NamedTuple):
     """One arm's part of a pair: a single try."""
@@ -72,6 +75,8 @@ class Asked(NamedTuple):
 
     judged: float | None = None
     """How the candidate fared before the judge: 0 to 1, 1/2 a tie."""
+    rejudged: float | None = None
+    """How the primary's second answer fared before the judge against its first: 1/2 on average, or the judge errs."""
     meaning: float | None = None
     noise: Answer | None = None
     """The primary's second answer to the same request."""
@@ -86,6 +91,8 @@ def scores(
         score = _gauged(gauge, id, request, primary, candidate, asked, own)
         if score is not None:
             found.append(score)
+    if asked.rejudged is not None:
+        found.append(_score(CENTRE, id, 1.0 - asked.rejudged, asked.rejudged, asked.rejudged - 0.5))
     found += _sameness(id, primary.said, candidate.said, asked)
     return found
 

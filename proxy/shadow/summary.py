@@ -32,6 +32,7 @@ def summary(experiment: Experiment, tally: Tally, waiting: int) -> dict[str, Any
 
 
 def about(terms: Terms) -> dict[str, Any]:
+    judge = terms.primary.judge if terms.primary is not None else None
     return {
         "name": terms.name,
         "routes": list(terms.routes),
@@ -42,6 +43,7 @@ def about(terms: Terms) -> dict[str, Any]:
         "max_units": terms.max_units,
         "budget": {"per_day_usd": terms.per_day, "total_usd": terms.total},
         "primary": terms.primary.name if terms.primary is not None else None,
+        "judge": None if judge is None else {"model": judge.model, "hash": judge.hash, "rubric": judge.rubric},
         "version": terms.version,
     }
 

@@ -107,11 +107,18 @@ def warnings(told: Mapping[str, Any]) -> list[str]:
         found.append(
             "The arms' prompts were found in the provider's cache unequally often, which favours one in time and cost."
         )
-    days = [day for day in told["days"] if day["n"] >= 30]
-    if len(days) >= 2 and min(day["mean"] for day in days) < 0 < max(day["mean"] for day in days):
-        spread = max(day["mean"] for day in days) - min(day["mean"] for day in days)
-        if spread > 0.1:
-            found.append("The difference changed its sign from day to day: the verdict is about the average.")
+    centre = told["judge_centre"]
+    if centre is not None and not centre["low"] <= 0.0 <= centre["high"]:
+        found.append(
+            "The judge does not take two answers of the primary for equal: it is not to be trusted. Take another one,"
+            " or another rubric."
+        )
+    days = told["days"]
+    if len(days) >= 2 and max(day["low"] for day in days) > min(day["high"] for day in days):
+        found.append(
+            "The difference is not the same on all days, beyond chance: the verdict is about the average. See the table"
+            " by day."
+        )
     return found
 
 

@@ -9,6 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from proxy.measure.store.ledger import Ledger
 from proxy.simulated import Simulated
 from tests.shadow.rig import adds_up, experiment, rig
@@ -42,6 +44,7 @@ ASKS: dict[tuple[str, str], dict[str, Any]] = {
         "tools": [{"type": "function", **TOOL, "parameters": PLACE, "strict": True}],
         "tool_choice": "required",
     },
+    ("/v1/completions", "text"): {"prompt": "How heavy is it?", "max_tokens": 40, "temperature": 0.5},
     ("/v1/responses", "schema"): {"input": "How heavy is it?", "text": {"format": {"type": "json_schema", **SCHEMA}}},
 }
 
@@ -83,7 +86,13 @@ async def _mirrored(folder: Path) -> None:
             assert (pair[f"{arm}_ttft_ms"] is not None) == bool(pair["stream"]), pair
             assert pair[f"{arm}_output_tokens"] > 0
             assert pair[f"{arm}_cost_usd"] > 0
-    assert {pair["operation"] for pair in pairs} == {"chat", "messages", "responses"}
+    assert {pair["operation"] for pair in pairs} == {"chat", "completions", "messages", "responses"}
+    for pair in pairs:
+        # Anthropic wants a limit where the request names none; what was asked alike is no difference.
+        told = orjson.loads(pair["differences"])
+        names = {one.partition(":")[0] for one in told if not one.startswith("dropped")}
+        needed = {"max_tokens"} if pair["candidate_target"].startswith("anthropic/") else set()
+        assert names - {"store"} <= needed, told
     stored = [pair for pair in pairs if "store" in pair["differences"]]
     assert len(stored) == 4, "nothing is stored with a candidate"
     valid = ledger.rows("SELECT primary_score, candidate_score FROM v_shadow_scores WHERE metric = 'validity'")

@@ -277,6 +277,44 @@ def test_the_primary_is_asked_again_for_the_noise(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_judge_before_two_answers_of_the_primary_is_centred(tmp_path: Path) -> None:
+    async def test() -> None:
+        models = {"primary": Model(valid=0.5), "candidate": PRIMARY, "judge": Model(judges=True)}
+        async with Scripted(models).serving() as there:
+            judge = {"kind": "judge", "model": "local/judge"}
+            told = experiment(primary=judge, noise=1.0, budget={"per_day": "100 USD", "total": "100 USD"})
+            async with rig(config(tmp_path, there.url, {"x": told})) as proxy:
+                for number in range(20):
+                    await proxy.ask(f"number {number}")
+                await proxy.idle()
+                assert there.asked["judge"] == 80, "both orders, of both pairs"
+                assert proxy.one.tally.counts["judge_again"] == {100: 20}
+                assert proxy.one.budget.spent == pytest.approx(120 * 120e-6)
+
+    run(test())
+
+
+@pytest.mark.parametrize("where", ["candidate", "route"])
+def test_what_an_experiment_lets_the_candidate_say_is_reserved(where: str) -> None:
+    """A limit that is not the request's own is what may be spent."""
+
+    async def test() -> None:
+        async with Scripted({"primary": PRIMARY, "candidate": PRIMARY}).serving() as there:
+            told = experiment(budget={"per_day": "0.01 USD"})
+            routes = {"chat": {"targets": ["local/primary"]}}
+            if where == "candidate":
+                told["candidate"] = {"target": "local/candidate", "force": {"max_tokens": 1001}}
+            else:
+                routes["chat"]["force"] = {"max_tokens": 1001}  # type: ignore[assignment]
+            async with rig(config(None, there.url, {"x": told}, routes=routes)) as proxy:
+                await proxy.ask("hello")
+                await proxy.idle()
+                assert proxy.one.counts["dropped.budget"] == 1
+                assert there.asked["candidate"] == 0
+
+    run(test())
+
+
 def test_a_store_that_fails_costs_pairs_no_requests(tmp_path: Path) -> None:
     async def test() -> None:
         async with (

@@ -15,7 +15,8 @@ from proxy.forms.completions import CompletionsRequest
 from proxy.forms.messages import MessagesRequest
 from proxy.record import Attempt
 from proxy.shadow.budget import Budget
-from proxy.shadow.request import Incompatible, differences, mirrored
+from proxy.shadow.differences import differences
+from proxy.shadow.request import Incompatible, mirrored
 from proxy.shadow.scores import Asked, Side, scores
 from proxy.shadow.terms import Terms, terms_of
 from proxy.wire.answer import Answer
@@ -154,10 +155,41 @@ def test_another_form_is_changed_as_a_chat() -> None:
     assert (changed.operation, changed.body["messages"]) == ("chat", [{"role": "user", "content": "U>"}])
 
 
+def sent(target: str, dropped: tuple[str, ...] = (), **told: Any) -> Attempt:
+    attempt = Attempt(1, target, target.partition("/")[0], "m", 0)
+    attempt.sent, attempt.dropped = told, dropped
+    return attempt
+
+
 def test_the_differences_are_told() -> None:
-    candidate = Candidate(target="openai/b", params={"temperature": 0, "top_p": 1}, force={"max_tokens": 5}, system="T")
-    told = differences(candidate, ("logprobs",), chat(temperature=1, store=True), None)
-    assert told == ["top_p: 1", "max_tokens: null -> 5", "system", "store: true -> false", "dropped: logprobs"]
+    """What both were really sent, whoever added it: the route, the target, the dialect, the experiment."""
+    candidate = Candidate(target="openai/b", params={"own": 1}, system="T")
+    primary = sent("openai/a", temperature=1, max_completion_tokens=9, stop="x", stream=True)
+    other = sent("openai/b", ("logprobs",), temperature=0, max_tokens=9, stop=["x"], own=1, seed=3)
+    told = differences(candidate, chat(store=True), primary, other)
+    assert told == [
+        "own: null -> 1",
+        "seed: null -> 3",
+        "temperature: 1 -> 0",
+        "system",
+        "store: true -> false",
+        "dropped: logprobs",
+    ]
+    assert differences(Candidate(target="openai/b"), chat(), other, other) == []
+    assert differences(Candidate(target="openai/b"), chat(), None, other) == ["dropped: logprobs"]
+
+
+def test_the_differences_of_dialects_are_told_in_one_language() -> None:
+    plain, ask = Candidate(target="openai/b"), chat()
+    primary = sent("openai/a", temperature=0.5, top_p=0.9, max_completion_tokens=9, stop=["x"], reasoning_effort="low")
+    gemini = {"temperature": 0.5, "topP": 0.9, "maxOutputTokens": 9, "stopSequences": ["x"]}
+    assert differences(plain, ask, primary, sent("g/m", generationConfig=gemini)) == ['reasoning_effort: "low" -> null']
+    bedrock = {"temperature": 0.5, "topP": 0.9, "maxTokens": 10, "stopSequences": ["x"]}
+    told = differences(plain, ask, primary, sent("b/m", inferenceConfig=bedrock))
+    assert told == ["max_tokens: 9 -> 10", 'reasoning_effort: "low" -> null']
+    responses = sent("openai/a", temperature=0.5, max_output_tokens=9, reasoning={"effort": "low"})
+    assert differences(plain, ask, primary, responses) == ['stop: ["x"] -> null', "top_p: 0.9 -> null"]
+    assert differences(plain, ask, sent("a/m", ("seed",)), sent("b/m")) == ["dropped by the primary: seed"]
 
 
 # -- money
