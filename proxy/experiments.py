@@ -66,6 +66,8 @@ def checked(told: object, config: settings.Config) -> Shadow:
     asked = [candidate.provider for candidate in section.arms.values()]
     if section.primary is not None and section.primary.model is not None:
         asked.append(section.primary.model.partition("/")[0])
+    if section.similarity is not None:
+        asked.append(section.similarity.provider)
     for provider in asked:
         if provider not in config.providers:
             raise ValueError(f"the config has no provider {provider!r}")
@@ -85,6 +87,7 @@ def one(
             section,
             {route: asked.candidate(route, told, candidate) for route, told in routes.items()},
             judge=asked.judge(terms),
+            embeds=asked.alone(terms.similarity),
             primaries=asked.primaries(routes) if terms.noise else {},
             own={gauge.kind: scoring.named(gauge.kind) for gauge in terms.gauges if ":" in gauge.kind},
             day=day,
@@ -112,7 +115,11 @@ class _Asked:
 
     def judge(self, terms: Terms) -> Plan | None:
         judge = terms.primary.judge if terms.primary is not None else None
-        return self._plan(None, settings.Target(target=judge.model)) if judge is not None else None
+        return self.alone(judge.model if judge is not None else None)
+
+    def alone(self, target: str | None) -> Plan | None:
+        """To a target that belongs to no route."""
+        return self._plan(None, settings.Target(target=target)) if target is not None else None
 
     def primaries(self, routes: Mapping[str, settings.Route]) -> dict[str, Plan]:
         """By the name that records have for the target."""

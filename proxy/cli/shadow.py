@@ -161,6 +161,9 @@ def consent(config: Config) -> Iterator[str]:
                 target.provider for route in section.mirrored for target in config.routes[route].targets
             }:
                 yield "  warning: the judge is of the family of one of the arms, and may favour its own"
+        if section.similarity is not None:
+            vendor = section.similarity.provider
+            yield f"  {vendor} ({config.providers[vendor].base_url}) will see both answers, to compare their meaning"
         yield f"  {plan(terms)}"
         yield f"  decides: {', '.join(f'{gauge.name} ({gauge.rule})' for gauge in terms.gauges)}"
 

@@ -32,6 +32,13 @@ MARGINS = {"errors": 0.02, "validity": 0.02, "ttft": 0.2, "e2e": 0.2, "cost": 0.
 MARGIN_WITH_SLO = 0.05
 
 
+class Part(Section):
+    """A part of the experiment's budget that something may have; None: as much as there is."""
+
+    per_day: Money | None = Field(default=None, gt=0, description="Most of it in a day (UTC).")
+    total: Money | None = Field(default=None, gt=0, description="Most of it at all.")
+
+
 class Metric(Shorthand):
     """Written as a name, or as a mapping with more to say."""
 
@@ -41,6 +48,7 @@ class Metric(Shorthand):
     slo_usd: Money | None = Field(default=None, description="Limit of an answer's price (cost); none: their ratio.")
     model: TargetText | None = Field(default=None, description="The judge, provider/model.")
     rubric: Text | None = Field(default=None, description="What the judge goes by.")
+    budget: Part | None = Field(default=None, description="The judge's part of the experiment's budget.")
     expect: Text | None = Field(default=None, description="The right answer, or a pattern (regex).")
     expect_from: Text | None = Field(default=None, description="The request's metadata that holds the right answer.")
 
@@ -54,6 +62,8 @@ class Metric(Shorthand):
             raise Wrong(f"unknown metric {kind!r}", near)
         if (kind == "judge") != (self.model is not None):
             raise Wrong("a judge needs a model" if kind == "judge" else f"{kind!r} takes no model")
+        if self.budget is not None and kind != "judge":
+            raise Wrong(f"{kind!r} takes no budget", "only a judge costs anything")
         if (kind in REFERENCES) != (self.expect is not None or self.expect_from is not None):
             raise Wrong(f"{kind!r} {'needs' if kind in REFERENCES else 'takes no'} expect or expect_from")
         if self.slo is not None and kind not in ("ttft", "e2e"):
@@ -67,6 +77,17 @@ class Metric(Shorthand):
         if self.slo is not None or self.slo_usd is not None:
             return MARGIN_WITH_SLO
         return MARGINS.get(self.kind, default)
+
+
+class Similarity(Shorthand):
+    """Written as `provider/model`, or as a mapping with more to say."""
+
+    model: TargetText = Field(description="A target that makes embeddings.")
+    budget: Annotated[Part, EmptyIsDefault] = Part()
+
+    @property
+    def provider(self) -> str:
+        return self.model.partition("/")[0]
 
 
 class Candidate(Shorthand):
@@ -123,6 +144,9 @@ class Shadow(Section):
     guardrails: Annotated[tuple[Metric, ...], EmptyIsNone] = Field(
         default=(Metric(kind="errors"), Metric(kind="ttft"), Metric(kind="cost"), Metric(kind="validity")),
         description="What must not become worse either.",
+    )
+    similarity: Similarity | None = Field(
+        default=None, description="Compare what the two answers mean; decides nothing."
     )
     margin: Number = Field(default=0.05, gt=0, lt=1, description="How much worse the candidate may be on the primary.")
     alpha: Number = Field(default=0.05, gt=0, lt=0.5, description="Chance of a wrong verdict that is accepted.")

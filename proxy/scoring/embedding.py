@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from math import sqrt
 
+import orjson
+
 from proxy.scoring.form import failed
 from proxy.wire.answer import Answer
 
 Embedding = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
-"""Asks any embeddings target; one vector a text, in order."""
+"""Asks any embeddings target; one vector a text, in order; none where it failed."""
+
+
+def vectors(answer: bytes) -> list[list[float]]:
+    """Those of an embeddings answer in OpenAI's form, in order; none where it is something else."""
+    try:
+        rows = orjson.loads(answer)["data"]
+        return [[float(x) for x in row["embedding"]] for row in sorted(rows, key=lambda row: row["index"])]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return []
 
 
 async def same_meaning(embed: Embedding, primary: Answer, candidate: Answer) -> float | None:
-    """Cosine of the two texts, nothing below 0; None unless both have text."""
+    """Cosine of the two texts, nothing below 0; None unless both have text, or where there are no vectors."""
     if failed(primary) or failed(candidate) or not (primary.text.strip() and candidate.text.strip()):
         return None
-    one, other = await embed([primary.text, candidate.text])
-    return cosine(one, other)
+    found = await embed([primary.text, candidate.text])
+    return cosine(*found) if len(found) == 2 else None
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float | None:

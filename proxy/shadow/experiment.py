@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import inf
 from typing import Any
 
 import orjson
@@ -13,12 +14,12 @@ from policies.base import Ask, drawn
 from policies.trial import Judgement, State
 from proxy.config.shadow import Candidate, Only, Shadow
 from proxy.measure.shadow_metrics import Standing
-from proxy.measure.store.ledger import Event, Restored
+from proxy.measure.store.ledger import Event, Restored, Sums
 from proxy.router import Plan
 from proxy.scoring import Arm
-from proxy.shadow.budget import Budget
+from proxy.shadow.budget import Budget, Purse
 from proxy.shadow.standing import Tally, judged, tally_of
-from proxy.shadow.terms import Terms
+from proxy.shadow.terms import Part, Terms
 
 COMPLETED, FAILED = "completed", "failed"
 DROPPED = (
@@ -39,20 +40,22 @@ class Experiment:
         plans: Mapping[str, Plan],
         *,
         judge: Plan | None,
+        embeds: Plan | None,
         primaries: Mapping[str, Plan],
         own: dict[str, Arm],
         day: str,
     ) -> None:
-        """`plans` (by route), `judge` and `primaries` (by target name) lead to targets of the background engine."""
+        """`plans` (by route), `judge`, `embeds` and `primaries` (by target name) lead to targets of the background."""
         self.terms = terms
         self.candidate = candidate
         self.section = section
         self.plans = plans
         self.judge = judge
+        self.embeds = embeds
         self.primaries = primaries
         self.own = own
         self.tally = Tally()
-        self.budget = Budget(terms.per_day, terms.total, day=day)
+        self.purse = _purse(terms, day, Sums(), Sums())
         self.counts: dict[str, int] = {}
         """Since the experiment began: eligible, sampled, unsampled, completed, failed, dropped.REASON."""
         self.seen: set[str] = set()
@@ -114,6 +117,11 @@ class Experiment:
         done = sum(n for what, n in self.counts.items() if what in (COMPLETED, FAILED) or what.startswith("dropped."))
         return self.counts.get("sampled", 0) - done
 
+    @property
+    def budget(self) -> Budget:
+        """All its money."""
+        return self.purse.whole
+
     def standing(self) -> Standing:
         """For the metrics, from another thread."""
         pairs = {result: self.counts.get(result, 0) for result in RESULTS}
@@ -143,7 +151,7 @@ class Experiment:
         self.seen.update(known.units)
         self.tally = tally_of(known)
         self.counts = dict(known.counts)
-        self.budget = Budget(terms.per_day, terms.total, day=day, spent=known.spent, spent_today=known.spent_today)
+        self.purse = _purse(terms, day, known.spent, known.spent_today)
         self.heed([event for event in known.events if event.version in (terms.version, "")])
 
     def reopen(self) -> None:
@@ -166,6 +174,21 @@ class Experiment:
             elif event.event == "verdict":
                 detail: dict[str, Any] = orjson.loads(event.detail)
                 self.state, self.why, self.label = State(detail["state"]), detail["why"], detail.get("label")
+
+
+def _purse(terms: Terms, day: str, spent: Sums, today: Sums) -> Purse:
+    limits = (Part(terms.per_day, terms.total), terms.judging, terms.comparing)
+    made = [
+        Budget(
+            inf if limit.per_day is None else limit.per_day,
+            inf if limit.total is None else limit.total,
+            day=day,
+            spent=so_far,
+            spent_today=so_far_today,
+        )
+        for limit, so_far, so_far_today in zip(limits, spent, today, strict=True)
+    ]
+    return Purse(*made)
 
 
 def _moment(text: str | None) -> float | None:

@@ -28,6 +28,7 @@ from proxy.measure.store.ledger import Batch, Ledger
 from proxy.measure.store.rows import Timestamps
 from proxy.measure.store.schema import SchemaError
 from proxy.record import Exchange
+from proxy.shadow.budget import Spent
 from proxy.shadow.experiment import COMPLETED, FAILED, Experiment
 from proxy.shadow.pair import Job, Paired, carried_out
 from proxy.shadow.request import Incompatible
@@ -211,27 +212,27 @@ class Mirror:
         if experiment.state is not State.RUNNING or experiment.stopped:
             self._drop(experiment, "stopped")
             return
-        reserved = 0.0
+        reserved = Spent(0.0)
         try:
             prepared = job.prepare()
-            refused = experiment.budget.reserve(prepared.worst, self.day())
-            if refused is not None:
+            taken = experiment.purse.reserve(prepared.worst, self.day())
+            if isinstance(taken, str):
                 self._drop(experiment, "budget")
-                if refused == "total":
+                if taken == "total":
                     self._look(experiment, out_of_budget=True)
                 return
-            reserved = prepared.worst
-            paired = await carried_out(self._engine, prepared)
+            reserved = taken
+            paired = await carried_out(self._engine, prepared._replace(worst=taken))
         except Incompatible as why:
             log.debug("request %s is not mirrored to %s: %s", job.exchange.id, experiment.terms.candidate, why)
             self._drop(experiment, "incompatible")
             return
         except Exception:
             log.exception("request %s was not mirrored by a fault of the proxy", job.exchange.id)
-            experiment.budget.settle(reserved, reserved)
+            experiment.purse.settle(reserved, reserved)
             self._drop(experiment, "fault")
             return
-        experiment.budget.settle(reserved, paired.spent)
+        experiment.purse.settle(reserved, paired.spent)
         self._settle(self._present(experiment), paired)
 
     def _present(self, experiment: Experiment) -> Experiment:
@@ -386,5 +387,5 @@ def _carry_on(before: Experiment, after: Experiment) -> None:
     after.tally, after.counts, after.seen = before.tally, before.counts, before.seen
     after.state, after.why, after.label = before.state, before.why, before.label
     after.paused, after.stopped = before.paused, before.stopped
-    after.budget = before.budget
-    after.budget.limit(after.terms.per_day, after.terms.total)
+    limits, after.purse = after.purse, before.purse
+    after.purse.limit(limits)

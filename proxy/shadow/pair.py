@@ -12,13 +12,15 @@ from policies.verdict import Kind
 from proxy.call import Called, call
 from proxy.carry import LARGEST
 from proxy.engine import Engine
+from proxy.forms.plain import EmbeddingsRequest
 from proxy.measure.store.ledger import Pair
 from proxy.record import Attempt, Exchange
 from proxy.router import Plan
 from proxy.scoring import FAILED
+from proxy.scoring.embedding import same_meaning, vectors
 from proxy.scoring.judge import LONGEST
 from proxy.shadow import request as requests
-from proxy.shadow.budget import ASSUMED_ANSWER, is_priced, worst_usd
+from proxy.shadow.budget import ASSUMED_ANSWER, Spent, is_priced, worst_usd
 from proxy.shadow.differences import differences
 from proxy.shadow.experiment import Experiment
 from proxy.shadow.scores import Asked, Side, scores
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _JUDGE_TOKENS = 1000
 """Of a judge's reply; some think before they speak."""
+EMBEDDED = 8_000
+"""Characters of an answer whose meaning is compared: models take no more than some thousand tokens."""
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -66,12 +70,17 @@ class Job(NamedTuple):
         size, served = len(ask.raw), _served_tokens(self.exchange)
         plan = experiment.plans[self.exchange.route or ""]
         limit = _limit(ask.body, plan.targets[0], served)
-        worst = worst_usd(plan.targets[0], size, limit)
+        worst = Spent(worst_usd(plan.targets[0], size, limit))
+        times = 1 if again is None else 2
         if again is not None:
-            worst += worst_usd(again.targets[0], size, _limit(self.ask.body, again.targets[0], served))
+            limit_again = _limit(self.ask.body, again.targets[0], served)
+            worst = worst._replace(calls=worst.calls + worst_usd(again.targets[0], size, limit_again))
         if judge is not None:
             shown = 2 * min(size + 2 * 4 * limit, 4 * LONGEST)
-            worst += (1 if again is None else 2) * worst_usd(judge.targets[0], shown, 2 * _JUDGE_TOKENS)
+            worst = worst._replace(judge=times * worst_usd(judge.targets[0], shown, 2 * _JUDGE_TOKENS))
+        if first and experiment.embeds is not None:
+            shown = 2 * min(4 * max(limit, served), 4 * EMBEDDED)
+            worst = worst._replace(similarity=times * worst_usd(experiment.embeds.targets[0], shown, 0))
         return Prepared(self, ask, unit, worst, plan, judge, again)
 
 
@@ -80,8 +89,8 @@ class Prepared(NamedTuple):
     ask: Request
     unit: str
     """Its name in the store."""
-    worst: float
-    """USD."""
+    worst: Spent
+    """What is reserved. Nothing for the similarity: then it is not asked for."""
     plan: Plan
     judge: Plan | None
     again: Plan | None
@@ -91,7 +100,7 @@ class Prepared(NamedTuple):
 class Paired(NamedTuple):
     pair: Pair
     scores: Sequence[Score]
-    spent: float
+    spent: Spent
     failed: bool
     """The candidate gave no whole answer."""
     given_up: bool
@@ -121,7 +130,9 @@ async def carried_out(engine: Engine, prepared: Prepared) -> Paired:
         judged = await _judged(engine, prepared, body, candidate.said, primary.said, spending)
         if noise is not None and not (noise.failed or primary.failed):
             rejudged = await _judged(engine, prepared, body, noise.said, primary.said, spending)
-    asked = Asked(judged, rejudged, None, noise.said if noise is not None else None)
+    asked = Asked(judged, rejudged, noise.said if noise is not None else None)
+    if prepared.worst.similarity:
+        asked = await _compared(engine, prepared, primary.said, candidate.said, asked, spending)
     id = called.exchange.id
     return Paired(
         _row(prepared, called, second.exchange.id if noise is not None else None, primary, candidate, spending),
@@ -136,21 +147,23 @@ class _Spending:
     """What the calls of one pair cost."""
 
     def __init__(self) -> None:
-        self.usd = 0.0
+        self.usd = Spent(0.0)
         self.assumed = False
 
-    def add(self, exchange: Exchange, plan: Plan, ask: Request) -> None:
-        target = plan.targets[0]
+    def add(self, exchange: Exchange, plan: Plan, ask: Request, part: str = "calls") -> None:
+        """`part`: a field of `Spent`."""
+        target, usd = plan.targets[0], 0.0
         for attempt in exchange.attempts:
             if attempt.cost_usd is not None:
-                self.usd += attempt.cost_usd
+                usd += attempt.cost_usd
             elif attempt.usage is not None:
                 self.assumed = True
-                self.usd += worst_usd(target, 2 * attempt.usage.input, max(1, attempt.usage.output))
+                usd += worst_usd(target, 2 * attempt.usage.input, max(1, attempt.usage.output))
             elif attempt.status in (None, 200) and attempt.marks.sent:
                 # It may have been billed, and nobody says how much: the worst is booked.
                 self.assumed = True
-                self.usd += worst_usd(target, len(ask.raw), _limit(ask.body, target))
+                usd += worst_usd(target, len(ask.raw), 0 if part == "similarity" else _limit(ask.body, target))
+        self.usd = self.usd._replace(**{part: getattr(self.usd, part) + usd})
         self.assumed = self.assumed or not is_priced(target)
 
 
@@ -167,10 +180,30 @@ async def _judged(
         whole = {"model": judge.model, **told}
         request = ChatRequest(orjson.dumps(whole), whole)
         called = await call(engine, request, plan, parent=prepared.job.exchange.id)
-        spending.add(called.exchange, plan, request)
+        spending.add(called.exchange, plan, request, "judge")
         return answer_of(called.data, stream=False).text if called.exchange.kind is Kind.OK else ""
 
     return await judge.compare(ask, body, candidate, primary)
+
+
+async def _compared(
+    engine: Engine, prepared: Prepared, primary: Answer, candidate: Answer, asked: Asked, spending: _Spending
+) -> Asked:
+    """How near the answers are in meaning, and the primary's own two."""
+    experiment = prepared.job.experiment
+    plan, model = experiment.embeds, experiment.terms.similarity
+    assert plan is not None  # noqa: S101  (money was reserved for it)
+
+    async def embed(texts: Sequence[str]) -> list[list[float]]:
+        whole = {"model": model, "input": [text[:EMBEDDED] for text in texts], "encoding_format": "float"}
+        request = EmbeddingsRequest(orjson.dumps(whole), whole)
+        called = await call(engine, request, plan, parent=prepared.job.exchange.id)
+        spending.add(called.exchange, plan, request, "similarity")
+        return vectors(called.data) if called.exchange.kind is Kind.OK else []
+
+    meaning = await same_meaning(embed, primary, candidate)
+    again = await same_meaning(embed, primary, asked.noise) if asked.noise is not None else None
+    return asked._replace(meaning=meaning, meaning_again=again)
 
 
 def _first(exchange: Exchange) -> Attempt:
@@ -235,7 +268,9 @@ def _row(
         served_target=exchange.winner.target if exchange.winner is not None else None,
         served_e2e_ms=(marks.end - marks.received) / 1e6 if marks.end else None,
         differences=orjson.dumps(told).decode(),
-        spent_usd=spending.usd,
+        spent_usd=spending.usd.total,
+        judge_usd=spending.usd.judge,
+        similarity_usd=spending.usd.similarity,
         usd_source="assumed" if spending.assumed else None,
     )
 

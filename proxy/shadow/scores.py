@@ -77,9 +77,12 @@ class Asked(NamedTuple):
     """How the candidate fared before the judge: 0 to 1, 1/2 a tie."""
     rejudged: float | None = None
     """How the primary's second answer fared before the judge against its first: 1/2 on average, or the judge errs."""
-    meaning: float | None = None
     noise: Answer | None = None
     """The primary's second answer to the same request."""
+    meaning: float | None = None
+    """How near the two answers are in meaning, 0 to 1."""
+    meaning_again: float | None = None
+    """The primary's first and second one."""
 
 
 def scores(
@@ -93,7 +96,7 @@ def scores(
             found.append(score)
     if asked.rejudged is not None:
         found.append(_score(CENTRE, id, 1.0 - asked.rejudged, asked.rejudged, asked.rejudged - 0.5))
-    found += _sameness(id, primary.said, candidate.said, asked)
+    found += _sameness(terms, id, primary.said, candidate.said, asked)
     return found
 
 
@@ -158,14 +161,15 @@ def _score(metric: str, id: str, primary: float, candidate: float, difference: f
     return Score(metric, primary, candidate, evidence.bin_of(difference, f"{id}/{metric}"))
 
 
-def _sameness(id: str, primary: Answer, candidate: Answer, asked: Asked) -> Iterator[Score]:
+def _sameness(terms: Terms, id: str, primary: Answer, candidate: Answer, asked: Asked) -> Iterator[Score]:
     """How like the primary's answer the candidate's is, and, where it was asked again, the primary's own second one."""
     again: dict[str, float | None] = {}
     if asked.noise is not None:
         again = {name: same(primary, asked.noise) for name, same in scoring.SAMENESS.items()}
     found = {name: same(primary, candidate) for name, same in scoring.SAMENESS.items()}
-    if asked.meaning is not None:
-        found["same_meaning"] = asked.meaning
+    # Models differ in what they call near: what another one said is another metric.
+    meaning = f"same_meaning ({terms.similarity})"
+    found[meaning], again[meaning] = asked.meaning, asked.meaning_again
     for name, score in found.items():
         noise = again.get(name)
         if score is not None and noise is not None:

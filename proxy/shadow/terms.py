@@ -42,6 +42,13 @@ class Gauge(NamedTuple):
         return f"at most {self.margin * 100:g} points worse{limit}"
 
 
+class Part(NamedTuple):
+    """Of the experiment's budget, USD; None: as much as there is."""
+
+    per_day: float | None = None
+    total: float | None = None
+
+
 class Terms(NamedTuple):
     name: str
     routes: tuple[str, ...]
@@ -62,6 +69,11 @@ class Terms(NamedTuple):
     salt: str
     version: str
     """Changes with everything that changes the meaning of a score; pairs of another version do not count."""
+    judging: Part = Part()
+    similarity: str | None = None
+    """The target whose embeddings tell how near the answers are in meaning."""
+    comparing: Part = Part()
+    """For those embeddings."""
 
     @property
     def gauges(self) -> tuple[Gauge, ...]:
@@ -76,6 +88,8 @@ class Terms(NamedTuple):
         told["routes"] = tuple(told["routes"])
         told["primary"] = _gauge(told["primary"]) if told["primary"] else None
         told["guardrails"] = tuple(_gauge(one) for one in told["guardrails"])
+        for part in ("judging", "comparing"):
+            told[part] = Part(**told.get(part, {}))
         return cls(**told)
 
 
@@ -93,6 +107,8 @@ def _gauge(told: Mapping[str, Any]) -> Gauge:
 def terms_of(name: str, experiment: Shadow) -> Iterator[tuple[Terms, Candidate]]:
     """One for each candidate; several share alpha and budget, and each is named `experiment:candidate`."""
     count = len(experiment.arms)
+    judging = experiment.primary.budget if experiment.primary is not None else None
+    similarity = experiment.similarity
     primary = _named(experiment.primary, experiment.margin) if experiment.primary is not None else None
     guardrails = _distinct([_named(metric, experiment.margin) for metric in experiment.guardrails], primary)
     for arm, candidate in experiment.arms.items():
@@ -119,9 +135,19 @@ def terms_of(name: str, experiment: Shadow) -> Iterator[tuple[Terms, Candidate]]
                 noise=experiment.noise,
                 salt=experiment.salt or name,
                 version=hashlib.sha256("\x1f".join(meaning).encode()).hexdigest()[:12],
+                judging=_part(judging, count),
+                similarity=similarity.model if similarity is not None else None,
+                comparing=_part(similarity.budget if similarity is not None else None, count),
             ),
             candidate,
         )
+
+
+def _part(told: settings.shadow.Part | None, count: int) -> Part:
+    """`count`: of candidates, which share."""
+    if told is None:
+        return Part()
+    return Part(*(None if limit is None else limit / count for limit in (told.per_day, told.total)))
 
 
 def _named(metric: Metric, margin: float) -> Gauge:

@@ -77,6 +77,9 @@ class Scripted:
         self.asked[name] += 1
         self.bodies.setdefault(name, []).append(body)
         model = self.models[name]
+        if "input" in body:
+            _send(writer, 200, _embedded(name, body["input"], model.tokens))
+            return
         text = str(body["messages"][-1]["content"])
         chance = Random(f"{name}/{text}")
         if model.hangs:
@@ -111,6 +114,16 @@ class Scripted:
 def _send(writer: asyncio.StreamWriter, status: int, data: bytes, kind: bytes = b"application/json") -> None:
     head = b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(data))
     writer.write(head + data)
+
+
+def _embedded(name: str, texts: list[str], tokens: int) -> bytes:
+    """Whole JSON points one way, everything else another, 60 degrees apart; the last text is told first."""
+    rows = [
+        {"object": "embedding", "index": at, "embedding": [1.0, 0.0] if text == VALID else [0.5, 0.75**0.5]}
+        for at, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return json.dumps({"object": "list", "data": rows[::-1], "model": name, "usage": usage}).encode()
 
 
 def _judged(prompt: str) -> str:

@@ -294,6 +294,55 @@ def test_a_judge_before_two_answers_of_the_primary_is_centred(tmp_path: Path) ->
     run(test())
 
 
+def test_meanings_are_compared_by_any_embeddings_and_for_money_of_their_own(tmp_path: Path) -> None:
+    metric = "same_meaning (local/embeddings)"
+
+    async def test() -> None:
+        models = {"primary": PRIMARY, "candidate": Model(valid=0.5), "embeddings": Model(tokens=20)}
+        async with Scripted(models).serving() as there:
+            # A call costs 20 millionths, and 400 are reserved.
+            similarity = {"model": "local/embeddings", "budget": {"per_day": "0.0006 USD"}}
+            told = config(tmp_path, there.url, {"x": experiment(similarity=similarity)})
+            async with rig(told) as proxy:
+                for number in range(20):
+                    await proxy.ask(f"number {number}")
+                    await proxy.idle()
+                assert 5 < there.asked["embeddings"] < 15, "then its part is used up, and pairs go on"
+                spent = proxy.one.purse.similarity.spent
+                assert spent == pytest.approx(there.asked["embeddings"] * 20e-6)
+                assert proxy.one.counts["completed"] == 20
+                assert proxy.one.budget.spent == pytest.approx(20 * 120e-6 + spent)
+            async with rig(told) as proxy:
+                assert proxy.one.purse.similarity.spent_today == pytest.approx(spent), "after a restart, too"
+        rows = Ledger(tmp_path / "exchanges.db").rows(
+            "SELECT candidate_score, bin FROM v_shadow_scores WHERE metric = ?", (metric,)
+        )
+        assert {round(row["candidate_score"], 3) for row in rows} == {0.5, 1.0}
+        assert {row["bin"] for row in rows} == {None}, "it decides nothing"
+
+    run(test())
+
+
+def test_a_judge_has_its_own_part_of_the_money(tmp_path: Path) -> None:
+    async def test() -> None:
+        models = {"primary": PRIMARY, "candidate": PRIMARY, "judge": Model(judges=True)}
+        for limit, state in (("per_day", State.RUNNING), ("total", State.BUDGET_EXHAUSTED)):
+            async with Scripted(models).serving() as there:
+                # Two calls cost 240 millionths; some 21 thousandths are reserved for them.
+                judge = {"kind": "judge", "model": "local/judge", "budget": {limit: "0.022 USD"}}
+                told = experiment(primary=judge, budget={"per_day": "100 USD", "total": "100 USD"})
+                async with rig(config(None, there.url, {"x": told})) as proxy:
+                    for number in range(10):
+                        await proxy.ask(f"number {number}")
+                        await proxy.idle()
+                    assert 0 < there.asked["judge"] < 20
+                    assert there.asked["judge"] == 2 * there.asked["candidate"], "none is sent that cannot be judged"
+                    assert proxy.one.state is state
+                    assert proxy.one.purse.judge.spent <= 0.022
+
+    run(test())
+
+
 @pytest.mark.parametrize("where", ["candidate", "route"])
 def test_what_an_experiment_lets_the_candidate_say_is_reserved(where: str) -> None:
     """A limit that is not the request's own is what may be spent."""

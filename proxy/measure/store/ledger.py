@@ -57,7 +57,9 @@ class Pair(NamedTuple):
     differences: str
     """JSON list of words."""
     spent_usd: float
-    """What the pair took from the budget: candidate, judge and second primary together."""
+    """What the pair took from the budget: candidate, judge, second primary and embeddings together."""
+    judge_usd: float
+    similarity_usd: float
     usd_source: str | None
     """`assumed` where a price was not known and the worst was taken."""
 
@@ -94,6 +96,14 @@ class Batch:
         self.counts[key] = self.counts.get(key, 0) + more
 
 
+class Sums(NamedTuple):
+    """USD: all together, and of it the judge and the comparison of meanings."""
+
+    total: float = 0.0
+    judge: float = 0.0
+    similarity: float = 0.0
+
+
 class Restored(NamedTuple):
     """An experiment as the store knows it."""
 
@@ -104,9 +114,9 @@ class Restored(NamedTuple):
     ratios: list[tuple[str, int, float, float, float, float, float]]
     """Metric, n, and the sums: candidate, primary, candidate^2, candidate * primary, primary^2."""
     counts: dict[str, int]
-    spent: float
+    spent: Sums
     """USD in all."""
-    spent_today: float
+    spent_today: Sums
     events: list[Event]
 
 
@@ -167,14 +177,15 @@ class Ledger:
                 "SELECT what, sum(n) FROM shadow_counts WHERE experiment = ? AND version = ? GROUP BY 1", which
             )
             # Money is spent whatever the version.
-            spent = "SELECT coalesce(sum(spent_usd), 0) FROM shadow_pairs WHERE experiment = ?"
+            sums = ", ".join(f"coalesce(sum({part}_usd), 0)" for part in ("spent", "judge", "similarity"))
+            spent = f"SELECT {sums} FROM shadow_pairs WHERE experiment = ?"  # noqa: S608
             return Restored(
                 [unit for (unit,) in units],
                 bins.fetchall(),
                 ratios.fetchall(),
                 dict(counts.fetchall()),
-                ask(spent, (experiment,)).fetchone()[0],
-                ask(f"{spent} AND at >= ?", (experiment, day)).fetchone()[0],
+                Sums(*ask(spent, (experiment,)).fetchone()),
+                Sums(*ask(f"{spent} AND at >= ?", (experiment, day)).fetchone()),
                 self._events(connection, "experiment = ?", experiment),
             )
 

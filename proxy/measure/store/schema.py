@@ -117,6 +117,10 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE TABLE keys (name TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, begins TEXT NOT NULL,"
         " direct INTEGER NOT NULL, routes TEXT, tags TEXT NOT NULL, created TEXT NOT NULL, revoked TEXT)",
     ),
+    (
+        "ALTER TABLE shadow_pairs ADD COLUMN judge_usd REAL",
+        "ALTER TABLE shadow_pairs ADD COLUMN similarity_usd REAL",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
@@ -193,7 +197,8 @@ CREATE VIEW v_shadow_pairs AS SELECT
   p.primary_e2e_ms, p.primary_cost_usd, p.primary_cached_tokens, p.primary_output_tokens,
   p.candidate_target, p.candidate_outcome, p.candidate_error_kind, p.candidate_finish_reason, p.candidate_ttft_ms,
   p.candidate_e2e_ms, p.candidate_cost_usd, p.candidate_cached_tokens, p.candidate_output_tokens,
-  p.served_outcome, p.served_target, p.served_e2e_ms, p.differences, p.spent_usd, p.usd_source,
+  p.served_outcome, p.served_target, p.served_e2e_ms, p.differences, p.spent_usd, p.judge_usd, p.similarity_usd,
+  p.usd_source,
   (SELECT avg(f.score) FROM feedback f WHERE f.request_id = p.live_id) AS primary_feedback,
   (SELECT avg(f.score) FROM feedback f WHERE f.request_id = p.shadow_id) AS candidate_feedback
 FROM shadow_pairs p""",
