@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import cycle
@@ -19,12 +20,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from policies.verdict import Kind
 from proxy.bench.arrivals import Phase, Search, constant, poisson, ramp
 from proxy.bench.asking import answered, request
 from proxy.bench.data import Case
 from proxy.bench.results import Run
-from proxy.bench.runner import Asks, Score, measured
+from proxy.bench.runner import Asks, Score, Spend, measured, spent
+from proxy.bench.saturation import Watch
 from proxy.bench.suite import Drill, Load, Suite
+from proxy.record import Exchange
 
 Json = dict[str, Any]
 
@@ -40,6 +44,7 @@ class Tick(NamedTuple):
     done: int
     failed: int
     running: int
+    spent_usd: float
 
 
 class Loader:
@@ -53,6 +58,7 @@ class Loader:
         cases: Sequence[Case],
         session: Asks,
         run: Run,
+        spend: Spend,
         score: Score | None = None,
         tick: Callable[[Tick], None] = lambda tick: None,
     ) -> None:
@@ -63,6 +69,7 @@ class Loader:
         self._bodies = [(case, request(suite, case)) for case in cases]
         self._session = session
         self._run = run
+        self._spend = spend
         self._score = score
         self._tick = tick
         self._rng = Random(f"{suite.seed} {label}")  # noqa: S311  (chance, not secrets)
@@ -85,7 +92,7 @@ class Loader:
                 if self._load.search is not None:
                     await self._searched(order)
                 elif self._load.recorded is not None:
-                    await self._open("recorded", Phase(recorded[-1] if recorded else 0.0, rate=0.0), recorded, order)
+                    await self._open(Phase(recorded[-1] if recorded else 0.0, rate=0.0), recorded, order)
                 else:
                     for phase in self._phases():
                         await self._phase(phase, order)
@@ -131,7 +138,7 @@ class Loader:
                 times = list(constant(rate, phase.seconds))
             else:
                 times = list(poisson(rate, phase.seconds, self._rng))
-            await self._open(phase.label, phase, times, order)
+            await self._open(phase, times, order)
 
     async def _closed(self, phase: Phase, order: Iterator[tuple[Case, Json]]) -> None:
         end = time.monotonic() + phase.seconds
@@ -139,12 +146,28 @@ class Loader:
         async def user() -> None:
             while time.monotonic() < end and not self._stopped:
                 await self._one(phase, *next(order), time.perf_counter_ns())
+                if self._load.think:
+                    await asyncio.sleep(min(self._load.think, max(0.0, end - time.monotonic())))
 
-        async with asyncio.TaskGroup() as group:
+        async with self._watched(phase), asyncio.TaskGroup() as group:
             for _ in range(phase.users or 0):
                 group.create_task(user())
 
-    async def _open(self, label: str, phase: Phase, times: Sequence[float], order: Iterator[tuple[Case, Json]]) -> None:
+    async def _open(self, phase: Phase, times: Sequence[float], order: Iterator[tuple[Case, Json]]) -> None:
+        async with self._watched(phase):
+            await self._arriving(phase, times, order)
+
+    @asynccontextmanager
+    async def _watched(self, phase: Phase) -> AsyncIterator[None]:
+        """Notes after a phase what the generator itself had left."""
+        began = time.monotonic() - self._began
+        async with Watch() as watch:
+            yield
+        lasted = min(phase.seconds, time.monotonic() - self._began - began)
+        about = {"kind": "generator", "target": self._label, "phase": phase.label, "measured": phase.measured}
+        self._run.append(about | {"at_s": round(began, 6), "seconds": round(lasted, 6)} | watch.told())
+
+    async def _arriving(self, phase: Phase, times: Sequence[float], order: Iterator[tuple[Case, Json]]) -> None:
         began, began_ns = time.monotonic(), time.perf_counter_ns()
         tasks: set[asyncio.Task[None]] = set()
         for at in times:
@@ -164,6 +187,11 @@ class Loader:
             await asyncio.gather(*tasks)
 
     async def _one(self, phase: Phase, case: Case, body: Json, due_ns: int) -> None:
+        reserved = self._spend.reserve(self._label, body)
+        if reserved is None:
+            self._stopped = True
+            return
+        cost: float | None = None
         self._running += 1
         try:
             called = await self._session.ask(
@@ -173,10 +201,13 @@ class Loader:
                 due_ns=due_ns,
                 patience=self._load.patience,
             )
+            cost = spent(called.exchange)
         finally:
             self._running -= 1
+            self._spend.settle(reserved, cost)
         row = self._row(phase, case, due_ns) | measured(called.exchange)
         row["stream"] = called.exchange.stream
+        row["failed_tries"] = failed_tries(called.exchange)
         if self._score is not None:
             answer = answered(self._suite, case, called.data, called.exchange.stream)
             row["score"] = next(iter((await self._score(case, answer, called.exchange)).values()), None)
@@ -187,7 +218,14 @@ class Loader:
         self._finish(
             self._row(phase, case, due_ns)
             | dict.fromkeys(("ttft_ms", "tpot_ms", "e2e_ms", "max_gap_ms", "stalls", "cost_usd", "served_by"))
-            | {"outcome": "not_sent", "error_kind": "not_sent", "status": 0, "attempts": 0, "lag_ms": 0.0}
+            | {
+                "outcome": "not_sent",
+                "error_kind": "not_sent",
+                "status": 0,
+                "attempts": 0,
+                "lag_ms": 0.0,
+                "failed_tries": {},
+            }
         )
 
     def _row(self, phase: Phase, case: Case, due_ns: int) -> Json:
@@ -209,12 +247,18 @@ class Loader:
         self._done += 1
         self._failed += row["outcome"] != "ok"
         now = time.monotonic() - self._began
-        self._tick(Tick(row["phase"], now, self._done, self._failed, self._running))
+        self._tick(Tick(row["phase"], now, self._done, self._failed, self._running, self._spend.spent))
 
     def _note(self, words: str) -> None:
         self._run.append(
             {"kind": "note", "target": self._label, "at_s": round(time.monotonic() - self._began, 6), "note": words}
         )
+
+
+def failed_tries(exchange: Exchange) -> dict[str, int]:
+    """Tries at upstreams that failed, by kind, whether or not a later one succeeded."""
+    kinds = (attempt.kind for attempt in exchange.attempts)
+    return dict(Counter(str(kind) for kind in kinds if kind not in (Kind.OK, Kind.SUPERSEDED)))
 
 
 def met(suite: Suite, row: Json) -> bool:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from proxy.bench import stats
 from proxy.bench.load import met
+from proxy.bench.saturation import LATE_MS, saturated
 from proxy.bench.stats import Estimate
 from proxy.bench.suite import Suite
 
 Json = dict[str, Any]
 
-LATE_MS = 50.0
-"""Lateness of one request in a hundred from which the generator, not the target, is what was measured."""
 ENOUGH = 0.95
 """Share of requests within the service levels that a phase must reach to count as carried."""
+FALLEN = 0.9
+"""Share of an earlier phase's goodput below which a phase of more load is past the knee, whatever its requests met."""
+_Z = 1.96
 
 
 class PhaseFigures(NamedTuple):
@@ -25,6 +27,7 @@ class PhaseFigures(NamedTuple):
     users: int | None
     rate: float | None
     seconds: float
+    """Of the stretch that rates are of."""
     requests: int
     throughput: float
     """Whole answers a second."""
@@ -40,8 +43,10 @@ class PhaseFigures(NamedTuple):
     """Failures by kind: rate_limit, timeout, stall, truncated, not_sent, ..."""
     attempts: float
     """Tries at upstreams per request."""
-    refused_inside: int
-    """Requests that met a rate limit at some upstream and were answered all the same."""
+    failed_tries: dict[str, int]
+    """Tries at upstreams that failed, by kind."""
+    hidden: dict[str, int]
+    """Those of them behind requests that were answered all the same."""
 
 
 class Recovery(NamedTuple):
@@ -70,10 +75,14 @@ class LoadFigures(NamedTuple):
     closed: bool
     phases: list[PhaseFigures]
     knee: PhaseFigures | None
-    """The last phase that was carried, where a later one was not."""
+    """The last phase before one that was not carried, or that had fewer good answers a second for all its load."""
+    beyond: PhaseFigures | None
+    """The phase after the knee."""
     recovery: Recovery | None
     lag: Estimate
     """p99 of how late requests were sent, ms."""
+    generator: list[Json]
+    """What the load generator itself had left in each phase: `late_ms`, `busy`."""
     invalid: list[str]
 
 
@@ -81,20 +90,23 @@ def figures(suite: Suite, target: str, rows: Sequence[Json]) -> LoadFigures:
     requests = [row for row in rows if row["kind"] == "request" and row["target"] == target]
     counted = [row for row in requests if row["measured"]]
     labels = list(dict.fromkeys(row["phase"] for row in counted))
-    phases = [_phase(suite, label, [row for row in counted if row["phase"] == label]) for label in labels]
+    readings = [row for row in rows if row["kind"] == "generator" and row["target"] == target and row["measured"]]
+    spans = {row["phase"]: (row["at_s"], row["seconds"]) for row in readings}
+    phases = [_phase(suite, label, [row for row in counted if row["phase"] == label], spans) for label in labels]
     closed = any(row["users"] is not None for row in counted)
     lag = stats.quantile([row["lag_ms"] for row in counted], 0.99)
     notes = [row for row in rows if row["kind"] == "note" and row["target"] == target]
-    return LoadFigures(
-        target, closed, phases, _knee(phases), _recovery(requests, notes), lag, _invalid(counted, lag, closed)
-    )
+    last = _knee(phases)
+    knee, beyond = (None, None) if last is None else (phases[last], phases[last + 1])
+    invalid = _invalid(counted, lag, readings)
+    return LoadFigures(target, closed, phases, knee, beyond, _recovery(requests, notes), lag, readings, invalid)
 
 
-def _phase(suite: Suite, label: str, rows: list[Json]) -> PhaseFigures:
-    begun = min(row["due_s"] for row in rows)
-    ended = max(row["due_s"] + (row["e2e_ms"] or 0.0) / 1000 for row in rows)
-    seconds = max(ended - begun, 1e-9)
+def _phase(suite: Suite, label: str, rows: list[Json], spans: Mapping[str, tuple[float, float]]) -> PhaseFigures:
     good = [met(suite, row) for row in rows]
+    begun, ended = _steady(rows, spans.get(label))
+    seconds = max(ended - begun, 1e-9)
+    within = [begun < _end(row) <= ended for row in rows]
     streams = [row for row in rows if row["stalls"] is not None]
     return PhaseFigures(
         label,
@@ -102,8 +114,8 @@ def _phase(suite: Suite, label: str, rows: list[Json]) -> PhaseFigures:
         rows[0]["rate"],
         seconds,
         len(rows),
-        sum(row["outcome"] == "ok" for row in rows) / seconds,
-        sum(good) / seconds,
+        sum(row["outcome"] == "ok" for row, counts in zip(rows, within, strict=True) if counts) / seconds,
+        sum(one for one, counts in zip(good, within, strict=True) if counts) / seconds,
         stats.share([float(one) for one in good]),
         stats.share([float(row["outcome"] != "ok") for row in rows]),
         _quantiles(rows, "ttft_ms"),
@@ -111,8 +123,34 @@ def _phase(suite: Suite, label: str, rows: list[Json]) -> PhaseFigures:
         stats.share([float(bool(row["stalls"])) for row in streams]),
         dict(Counter(row["error_kind"] for row in rows if row["error_kind"] is not None)),
         sum(row["attempts"] for row in rows) / len(rows),
-        sum(1 for row in rows if row["outcome"] == "ok" and row["attempts"] > 1),
+        _tries(rows),
+        _tries([row for row in rows if row["outcome"] == "ok"]),
     )
+
+
+def _end(row: Json) -> float:
+    due: float = row["due_s"]
+    return due + (row["e2e_ms"] or 0.0) / 1000
+
+
+def _steady(rows: Sequence[Json], span: tuple[float, float] | None) -> tuple[float, float]:
+    """The stretch whose answers are counted for rates: from when the first ones have come to when nothing more is sent.
+
+    Neither the time in which a phase fills up nor a last slow answer then lowers a rate. All of it where a phase is too
+    short for that.
+    """
+    took = [row["e2e_ms"] / 1000 for row in rows if row["outcome"] == "ok"]
+    usual = sorted(took)[len(took) // 2] if took else 0.0
+    if span is None or span[1] <= 2 * usual:
+        return min(row["due_s"] for row in rows), max(_end(row) for row in rows)
+    return span[0] + usual, span[0] + span[1]
+
+
+def _tries(rows: Sequence[Json]) -> dict[str, int]:
+    kinds: Counter[str] = Counter()
+    for row in rows:
+        kinds.update(row["failed_tries"])
+    return dict(kinds)
 
 
 def _quantiles(rows: Sequence[Json], metric: str) -> dict[str, Estimate]:
@@ -133,15 +171,20 @@ def carried(phase: PhaseFigures) -> bool:
     return high is not None and high >= ENOUGH
 
 
-def _knee(phases: Sequence[PhaseFigures]) -> PhaseFigures | None:
-    if len(phases) < 2 or all(carried(phase) for phase in phases):
-        return None
-    last = None
-    for phase in phases:
-        if not carried(phase):
-            break
-        last = phase
-    return last
+def _fallen(phase: PhaseFigures, before: Sequence[PhaseFigures]) -> bool:
+    """More load, and yet clearly fewer good answers a second than with less: judged by the upper end, too."""
+    best = max((one.goodput for one in before), default=0.0)
+    good = phase.goodput * phase.seconds
+    high = (good + _Z * math.sqrt(good + 1.0) + 1.0) / phase.seconds
+    return high < FALLEN * best
+
+
+def _knee(phases: Sequence[PhaseFigures]) -> int | None:
+    """The place of the last phase that was carried, where a later one was not."""
+    for place, phase in enumerate(phases):
+        if not carried(phase) or _fallen(phase, phases[:place]):
+            return place - 1 if place else None
+    return None
 
 
 def _recovery(requests: Sequence[Json], notes: Sequence[Json]) -> Recovery | None:
@@ -186,12 +229,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def _invalid(rows: Sequence[Json], lag: Estimate, closed: bool) -> list[str]:
+def _invalid(rows: Sequence[Json], lag: Estimate, readings: Sequence[Json]) -> list[str]:
     if not rows:
         return ["nothing was asked"]
+    found = []
     late = lag.value or 0.0
-    if late > LATE_MS and not closed:
-        return [
+    if late > LATE_MS:
+        found.append(
             f"the load generator was late: one request in a hundred was sent {late:.0f} ms or more after it was due"
-        ]
-    return []
+        )
+    return found + [f"{one['phase']}: {why}" for one in readings if (why := saturated(one)) is not None]

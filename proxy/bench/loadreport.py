@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,7 +18,7 @@ Json = dict[str, Any]
 
 HEAD = [
     "load", "requests", "answers/s", "goodput/s", "within SLO", "failed", "p50 ms", "p95 ms", "p99 ms", "stalls",
-    "tries", "failures",
+    "tries", "failures", "failed tries",
 ]  # fmt: skip
 
 
@@ -43,7 +44,6 @@ def lines(made: LoadReport, one: LoadFigures) -> list[list[str]]:
 
 def _line(suite: Suite, phase: PhaseFigures) -> list[str]:
     times = getattr(phase, suite.latency.metric)
-    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(phase.kinds.items()))
     return [
         phase.label,
         f"{phase.requests:,}",
@@ -54,17 +54,23 @@ def _line(suite: Suite, phase: PhaseFigures) -> list[str]:
         *(shown(times[name], ms) for name in ("p50", "p95", "p99")),
         shown(phase.stalled, percent),
         f"{phase.attempts:.2f}",
-        kinds or "none",
+        _counted(phase.kinds),
+        _counted(phase.failed_tries),
     ]
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items())) or "none"
 
 
 def said(made: LoadReport, one: LoadFigures) -> list[str]:
     """What the figures mean, in sentences."""
     words = [f"INVALID: {reason}" for reason in one.invalid]
-    if one.knee is not None:
+    if one.knee is not None and one.beyond is not None:
+        words.append(f"carries {one.knee.label}: {one.knee.goodput:.1f} answers a second within the service levels")
         words.append(
-            f"carries {one.knee.label}: {one.knee.goodput:.1f} answers a second within the service levels; "
-            f"beyond it fewer than {ENOUGH:.0%} of the requests are"
+            f"does not carry {one.beyond.label}: {one.beyond.goodput:.1f} a second, "
+            f"{shown(one.beyond.attainment, percent)} of the requests, p95 {_p95(made, one.beyond)}"
         )
     elif len(one.phases) > 1 and one.phases:
         first = one.phases[0]
@@ -72,11 +78,36 @@ def said(made: LoadReport, one: LoadFigures) -> list[str]:
         words.append(
             "carries none of these loads within the service levels" if low else "carries every load that was tried"
         )
+    words.append(_log(one.phases))
     if one.recovery is not None:
         words += _recovered(one.recovery)
+    if one.generator:
+        late = max(reading["late_ms"] for reading in one.generator)
+        busy = max(reading["busy"] for reading in one.generator)
+        words.append(f"the load generator computed {busy:.0%} of the time at most, and woke {late:.0f} ms late (p99)")
     if one.closed:
         words.append("a closed loop: it asks less when the target is slow; use `rate` or `search` for user-facing load")
     return words
+
+
+def _p95(made: LoadReport, phase: PhaseFigures) -> str:
+    return shown(getattr(phase, made.suite.latency.metric)["p95"], lambda value: f"{ms(value)} ms")
+
+
+def _log(phases: Sequence[PhaseFigures]) -> str:
+    """Every failure that was met, whoever saw it."""
+    seen: Counter[str] = Counter()
+    tries: Counter[str] = Counter()
+    hidden = 0
+    for phase in phases:
+        seen.update(phase.kinds)
+        tries.update(phase.failed_tries)
+        hidden += sum(phase.hidden.values())
+    asked = sum(phase.requests for phase in phases)
+    return (
+        f"of {asked:,} requests {sum(seen.values()):,} failed for the client ({_counted(seen)}); "
+        f"{sum(tries.values()):,} tries at upstreams failed ({_counted(tries)}), {hidden:,} of them behind answers"
+    )
 
 
 def _recovered(found: Recovery) -> list[str]:
@@ -135,7 +166,7 @@ def as_html(made: LoadReport) -> bytes:
         parts.append(_curves(made))
     for one in made.targets:
         inner = [pictures.note(words, "bad" if words.startswith("INVALID") else "") for words in said(made, one)]
-        inner.append(pictures.table(HEAD, lines(made, one), numbers=range(1, len(HEAD) - 1)))
+        inner.append(pictures.table(HEAD, lines(made, one), numbers=range(1, len(HEAD) - 2)))
         inner.append(_over_time(made, one.target, metric))
         parts.append(pictures.section(one.target, *inner))
     levels = ", ".join(

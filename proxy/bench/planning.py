@@ -10,7 +10,8 @@ import orjson
 from proxy.bench import stats
 from proxy.bench.asking import request
 from proxy.bench.data import Case
-from proxy.bench.suite import Suite
+from proxy.bench.suite import Load, Suite
+from proxy.config.problems import ConfigError, Problem
 
 Json = dict[str, Any]
 
@@ -60,6 +61,43 @@ def plan(suite: Suite, cases: Sequence[Case], dearest: Callable[[str], tuple[flo
         worst_case,
         [(share, stats.detectable(quality, share)) for share in (0.1, 0.2)] if quality else [],
     )
+
+
+def affordable(suite: Suite, made: Plan) -> None:
+    """Raises `ConfigError` where a budget is set and cannot be held to."""
+    if suite.budget is not None and made.unpriced:
+        what = f"of {suite.budget:g} USD cannot be held: no price is known for {', '.join(made.unpriced)}"
+        raise ConfigError([Problem(suite.name, "budget", what, "set `prices` in the config, or leave `budget` out")])
+
+
+def load_told(suite: Suite, load: Load, labels: Sequence[str], cases: Sequence[Case], made: Plan) -> list[str]:
+    """What `bench load` will do, and the most that it may cost."""
+    lines = [f"{', '.join(labels)}: one after the other, {_shape(load)}"]
+    if load.warmup and load.recorded is None and load.search is None:
+        lines.append(f"{load.warmup:g} s of the first of it before, which do not count")
+    if made.unpriced:
+        lines.append(f"cost unknown: no price for {', '.join(made.unpriced)}")
+    else:
+        dearest = max(made.worst_case(label, request(suite, case)) or 0.0 for label in labels for case in cases)
+        lines.append(f"a request costs at most {dearest:.6f} USD")
+        if load.rate is not None:
+            most = dearest * load.rate * (load.seconds + load.warmup) * len(labels)
+            lines.append(f"the whole about {most:.4f} USD at most")
+    lines.append("no budget: it ends by time alone" if suite.budget is None else f"ends before {suite.budget:g} USD")
+    return lines
+
+
+def _shape(load: Load) -> str:
+    if load.users is not None:
+        return f"{load.users} users for {load.seconds:g} s"
+    if load.ramp is not None:
+        return f"from {load.ramp[0]} to {load.ramp[1]} users in {load.steps} steps of {load.seconds:g} s"
+    if load.rate is not None:
+        return f"{load.rate:g} requests a second ({load.arrivals}) for {load.seconds:g} s"
+    if load.search is not None:
+        return f"looking for the highest rate up to {load.search.highest:g}/s, {load.seconds:g} s each"
+    assert load.recorded is not None  # noqa: S101
+    return f"the arrivals of {load.recorded.route} of the last {load.recorded.since:g} s, {load.recorded.speed:g}x"
 
 
 def told(made: Plan) -> list[str]:

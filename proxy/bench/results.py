@@ -7,7 +7,7 @@ a torn last line does not.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,6 +58,25 @@ COLUMNS: dict[str, str] = {
     "success": "the score reached the task's `success`",
 }
 """Name -> meaning of each column, in order."""
+
+LOAD_COLUMNS: dict[str, str] = {
+    "target": COLUMNS["target"],
+    "phase": "users or rate, in words",
+    "users": "users at the time; null in an open load",
+    "rate": "arrivals a second; null in a closed load",
+    "measured": "false while warming up",
+    "due_s": "when the request was due, in seconds since the load began",
+    "failed_tries": "tries at upstreams that failed, by kind, whether or not a later one succeeded",
+    **{
+        name: COLUMNS[name]
+        for name in (
+            "task", "case", "lag_ms", "exchange_id", "outcome", "error_kind", "status", "attempts", "served_by",
+            "ttft_ms", "tpot_ms", "e2e_ms", "max_gap_ms", "stalls", "input_tokens", "output_tokens", "cost_usd",
+            "score",
+        )
+    },
+}  # fmt: skip
+"""The same for the requests of a load."""
 
 
 class Run:
@@ -120,12 +139,13 @@ class Run:
             with path.open("r+b") as file:
                 file.truncate(raw.rfind(b"\n") + 1)
 
-    def parquet(self) -> Path:
-        """`results.parquet`, with the manifest in its metadata."""
+    def parquet(self, columns: Mapping[str, str] = COLUMNS) -> Path:
+        """`results.parquet`, one row for each request, with the manifest in its metadata."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.Table.from_pylist([_flat(row) for row in self.rows()], schema=_schema(pa))
+        flat = [_flat(row, columns) for row in self._lines() if row.get("kind", "request") == "request"]
+        table = pa.Table.from_pylist(flat, schema=_schema(pa, columns))
         table = table.replace_schema_metadata({"weighbridge": orjson.dumps(self.manifest)})
         path = self.folder / "results.parquet"
         temporary = path.with_name(path.name + ".part")
@@ -140,18 +160,18 @@ _TYPES = {
     "input_tokens": "int64", "cached_tokens": "int64", "output_tokens": "int64", "reasoning_tokens": "int64",
     "answer_chars": "int64", "cold": "bool_", "success": "bool_", "weight": "float64", "lag_ms": "float64",
     "ttft_ms": "float64", "tpot_ms": "float64", "e2e_ms": "float64", "max_gap_ms": "float64", "cost_usd": "float64",
-    "score": "float64",
+    "score": "float64", "users": "int32", "rate": "float64", "measured": "bool_", "due_s": "float64",
 }  # fmt: skip
 
 
-def _schema(pa: Any) -> Any:
-    return pa.schema([(name, getattr(pa, _TYPES.get(name, "string"))()) for name in COLUMNS])
+def _schema(pa: Any, columns: Mapping[str, str]) -> Any:
+    return pa.schema([(name, getattr(pa, _TYPES.get(name, "string"))()) for name in columns])
 
 
-def _flat(row: Json) -> Json:
-    flat = {name: row.get(name) for name in COLUMNS}
-    for name in ("scores", "dropped"):
-        if flat[name] is not None:
+def _flat(row: Json, columns: Mapping[str, str]) -> Json:
+    flat = {name: row.get(name) for name in columns}
+    for name in ("scores", "dropped", "failed_tries"):
+        if flat.get(name) is not None:
             flat[name] = orjson.dumps(flat[name]).decode()
     return flat
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -254,7 +255,6 @@ def measured(exchange: Exchange) -> Json:
     last: Attempt | None = winner or (exchange.attempts[-1] if exchange.attempts else None)
     times = timing.attempt_times(winner, stream=exchange.stream) if winner is not None else None
     usage = winner.usage if winner is not None else None
-    costs = [one.cost_usd for one in exchange.attempts if one.usage is not None]
     first = winner.marks.first_content if winner is not None and exchange.stream else 0
     return {
         "lag_ms": (marks.received - due) / 1e6,
@@ -274,12 +274,23 @@ def measured(exchange: Exchange) -> Json:
         "cached_tokens": usage.cache_read if usage is not None else None,
         "output_tokens": usage.output if usage is not None else None,
         "reasoning_tokens": usage.reasoning if usage is not None else None,
-        "cost_usd": sum(cost for cost in costs if cost is not None) if costs and None not in costs else None,
+        "cost_usd": spent(exchange),
         "finish_reason": winner.finish_reason if winner is not None else None,
         "response_model": winner.response_model if winner is not None else None,
         "dropped": list(last.dropped) if last is not None else [],
         "wire": fingerprint(winner.sent) if winner is not None else None,
     }
+
+
+def spent(exchange: Exchange) -> float | None:
+    """USD of all attempts; None where one of them answered or used something at a price that is not known.
+
+    A try that failed, and told of no usage, cost nothing as far as anybody says.
+    """
+    for one in exchange.attempts:
+        if one.cost_usd is None and (one.usage is not None or one.kind is Kind.OK):
+            return None
+    return math.fsum(one.cost_usd or 0.0 for one in exchange.attempts)
 
 
 def _digest(answer: Answer) -> str:

@@ -217,6 +217,7 @@ class Load(Section):
     search: Search | None = Field(default=None, description="Look for the highest rate within the service levels.")
     recorded: Recorded | None = Field(default=None, description="Arrivals as they were in the store.")
     seconds: Limit = Field(default=30.0, alias="for", description="How long; for a ramp or a search, each step.")
+    think: Duration = Field(default=0.0, description="How long a user waits after an answer before asking again.")
     warmup: Duration = Field(default=3.0, description="Load before it that is not counted.")
     most: Whole = Field(default=2000, ge=1, description="Requests under way at once; what is over it is not sent.")
     patience: Limit | None = Field(default=None, description="A client gives up after this; null: it waits.")
@@ -229,6 +230,8 @@ class Load(Section):
             raise Wrong(
                 f"a load has one shape, not {', '.join(shapes) or 'none'}", "users, ramp, rate, search, recorded"
             )
+        if self.think and self.users is None and self.ramp is None:
+            raise Wrong("`think` is of users: arrivals come when they are due", "use it with `users` or `ramp`")
         return self
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.cli import bench_batch, bench_load
+from proxy.cli.bench_runs import FOLDER, Missing, find_run, now, progress, stopped_by_signals
+
 if TYPE_CHECKING:
     from proxy.bench.results import Run
-    from proxy.bench.runner import Progress
     from proxy.bench.session import Session
     from proxy.bench.suite import Suite
     from proxy.config import Config
-
-FOLDER = "bench-runs"
 
 NEEDED = ("numpy", "scipy", "statsmodels", "pyarrow")
 
@@ -43,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _common(load)
     load.add_argument("--target", action="append", metavar="NAME", help="only this target of the suite (repeatable)")
     load.add_argument("--score", action="store_true", help="judge every answer too, with the suite's scorers")
+    load.add_argument("--dry-run", action="store_true", help="say what would be asked and what it may cost, and end")
     load.add_argument("--tag", help="a name for this run")
     load.add_argument("--format", choices=("table", "md", "json"), default="table")
     load.epilog = (
@@ -128,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         code: int = {
             "run": _run,
-            "load": _load,
-            "batch": _batch,
+            "load": bench_load.run,
+            "batch": bench_batch.run,
             "report": _report,
             "compare": _compare,
             "drift": _drift,
@@ -143,14 +141,13 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         print(f"{count} problem{'s' if count != 1 else ''}; see docs/benchmarking.md", file=sys.stderr)
         return 2
-    except _Missing as error:
+    except Missing as error:
         print(error, file=sys.stderr)
         return 2
+    except asyncio.CancelledError:
+        print("stopped at once; what was answered is kept, and --resume goes on", file=sys.stderr)
+        return 130
     return code
-
-
-class _Missing(Exception):
-    """A run that is not there."""
 
 
 def _schema(args: argparse.Namespace) -> int:
@@ -158,21 +155,6 @@ def _schema(args: argparse.Namespace) -> int:
 
     print(json.dumps(schema(), indent=2))
     return 0
-
-
-def _find(folder: str, name: str) -> Run:
-    from proxy.bench.results import runs
-
-    found = runs(Path(folder))
-    if name == "last" and found:
-        return found[-1]
-    for one in reversed(found):
-        if name in (one.folder.name, one.manifest.get("tag"), one.manifest.get("commit", "")[:12] or None):
-            return one
-    raise _Missing(
-        f"There is no run {name!r} in {folder}.\n"
-        "`weighbridge bench list` shows what there is; `--out` names another folder."
-    )
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -207,7 +189,7 @@ def _run(args: argparse.Namespace) -> int:
 
     suite = load(args.suite)
     config = find(args.config)
-    slices = _find(args.out, args.resume).manifest.get("slices") if args.resume is not None else None
+    slices = find_run(args.out, args.resume).manifest.get("slices") if args.resume is not None else None
     cases = data.load(suite, config.database, slices)
     scorers.check(suite, cases)
     session = Session(config, suite)
@@ -216,13 +198,7 @@ def _run(args: argparse.Namespace) -> int:
         for line in planning.told(plan):
             print(line)
         return 0
-    if suite.budget is not None and plan.unpriced:
-        print(
-            f"The budget of {suite.budget:g} USD cannot be held: no price is known for {', '.join(plan.unpriced)}.\n"
-            "Set `prices` in the config, or leave `budget` out.",
-            file=sys.stderr,
-        )
-        return 2
+    planning.affordable(suite, plan)
     run = _opened(args, suite, cases)
     for line in planning.told(plan):
         print(line, file=sys.stderr)
@@ -242,13 +218,13 @@ def _opened(args: argparse.Namespace, suite: Suite, cases: Sequence[Any]) -> Run
         made.begin(fresh)
         print(f"run {fresh['id']} in {made.folder}", file=sys.stderr)
         return made
-    run = _find(args.out, args.resume)
+    run = find_run(args.out, args.resume)
     old = run.manifest
     for key in ("suite", "data", "scorers"):
         if old[key] != fresh[key]:
-            raise _Missing(f"The run {run.folder.name} cannot be gone on with: its {key} was another. Begin a new one.")
+            raise Missing(f"The run {run.folder.name} cannot be gone on with: its {key} was another. Begin a new one.")
     if old.get("finished"):
-        raise _Missing(f"The run {run.folder.name} is whole; there is nothing left to ask.")
+        raise Missing(f"The run {run.folder.name} is whole; there is nothing left to ask.")
     print(f"going on with {run.folder.name}: {len(run.rows())} results are there", file=sys.stderr)
     return run
 
@@ -260,18 +236,16 @@ async def _asked(suite: Suite, cases: Sequence[Any], session: Session, run: Run,
     async with session:
         await session.check(cases)
         score = Scorers(suite, session.words)
-        with _progress(len(cases) * suite.repeats * len(suite.targets)) as show:
+        with progress(len(cases) * suite.repeats * len(suite.targets)) as show:
             runner = Runner(suite, cases, session, run, score, Spend(suite.budget, plan.worst_case), show)
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, runner.stop)
+            stopped_by_signals(runner.stop)
             whole = await runner.run()
         worst = session.lag.take() * 1000
     manifest = run.manifest
     reasons = invalid(suite, run.rows(), worst)
     manifest["invalid"] = list(dict.fromkeys([*manifest.get("invalid", []), *reasons]))
     if whole:
-        manifest["finished"] = _now()
+        manifest["finished"] = now()
     run.begin(manifest)
     return whole
 
@@ -295,214 +269,6 @@ def _concluded(args: argparse.Namespace, suite: Suite, run: Run, whole: bool) ->
     return 4 if run.manifest["invalid"] else 0
 
 
-@contextlib.contextmanager
-def _progress(total: int) -> Any:
-    """A bar on a terminal; elsewhere a line every tenth of the way."""
-    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Shown
-
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        with Shown(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda one: bar.update(task, completed=one.done, description=_said(one))
-        return
-    last = [-1]
-
-    def show(one: Progress) -> None:
-        tenth = 10 * one.done // max(1, one.total)
-        if tenth > last[0]:
-            last[0] = tenth
-            print(f"{one.done}/{one.total} {_said(one)}", file=sys.stderr)
-
-    yield show
-
-
-def _said(one: Progress) -> str:
-    money = f"${one.spent_usd:.4f}" + (f" + {one.unpriced} without a price" if one.unpriced else "")
-    return f"{one.failed} failed, {one.running} running, {money}"
-
-
-# -- batch
-
-
-def _batch(args: argparse.Namespace) -> int:
-    """Two runs in one folder: `live`, in real time, and the batches."""
-    from proxy.bench import batch, data, planning, scorers
-    from proxy.bench.manifest import manifest
-    from proxy.bench.results import Run
-    from proxy.bench.session import Session
-    from proxy.bench.suite import load
-    from proxy.config import find
-    from proxy.config.values import duration
-
-    suite = load(args.suite).model_copy(update={"repeats": 1, "stream": False})
-    if texts := [name for name, task in suite.tasks.items() if task.ask != "chat"]:
-        raise _Missing(f"Batches are of chats; take {', '.join(texts)} out of the suite.")
-    config = find(args.config)
-    slices = _find(args.out, args.resume).manifest.get("slices") if args.resume is not None else None
-    cases = data.load(suite, config.database, slices)
-    scorers.check(suite, cases)
-    session = Session(config, suite)
-    plan = planning.plan(suite, cases, session.dearest)
-    if args.resume is None:
-        told = {**manifest(suite, cases, args.tag), "kind": "batch"}
-        run = Run(Path(args.out) / told["id"])
-        run.begin(told)
-    else:
-        run = _find(args.out, args.resume)
-        told = run.manifest
-        if (told["kind"], told["data"]) != ("batch", manifest(suite, cases, None)["data"]):
-            raise _Missing(f"The run {run.folder.name} asked something else; begin a new one.")
-    print(f"batch {told['id']} in {run.folder}", file=sys.stderr)
-    live = Run(run.folder / "live")
-    if not (live.folder / "run.json").exists():
-        live.begin({**told, "kind": "live"})
-    whole = asyncio.run(_batched(args, suite, cases, session, run, live, plan, duration(args.poll)))
-    if not whole:
-        print(f"not finished; go on with: weighbridge bench batch {args.suite} --resume {told['id']}", file=sys.stderr)
-        return 130
-    run.begin({**told, "finished": _now()})
-    lines = [line for one in batch.compare(suite, live.rows(), run.rows()) for line in batch.told(one)]
-    run.write("report.txt", "\n".join(lines).encode())
-    print("\n".join(lines))
-    return 0
-
-
-async def _batched(
-    args: argparse.Namespace,
-    suite: Suite,
-    cases: Sequence[Any],
-    session: Session,
-    run: Run,
-    live: Run,
-    plan: Any,
-    poll: float,
-) -> bool:
-    from proxy.bench.batch import Batched
-    from proxy.bench.runner import Runner, Spend
-    from proxy.bench.scorers import Scorers
-
-    async with session:
-        score = Scorers(suite, session.words)
-        batched = Batched(suite, cases, session, run, score)
-        labels = [target.label for target in suite.targets]
-
-        def tell(line: str) -> None:
-            print(line, file=sys.stderr)
-
-        with _progress(len(cases) * len(labels)) as show:
-            runner = Runner(suite, cases, session, live, score, Spend(suite.budget, plan.worst_case), show)
-            loop = asyncio.get_running_loop()
-            waiting = asyncio.create_task(batched.run(labels, args.batches, poll, args.emulate, tell))
-
-            def stop() -> None:
-                runner.stop()
-                waiting.cancel()
-
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop)
-            whole = await runner.run()
-            try:
-                await waiting
-            except asyncio.CancelledError:
-                return False
-    return whole
-
-
-# -- load
-
-
-def _load(args: argparse.Namespace) -> int:
-    from proxy.bench import data, loadreport, scorers
-    from proxy.bench.manifest import manifest
-    from proxy.bench.results import Run
-    from proxy.bench.session import Session
-    from proxy.bench.suite import load
-    from proxy.config import ConfigError, Problem, find
-    from proxy.config.problems import did_you_mean
-
-    suite = load(args.suite)
-    if suite.load is None:
-        raise ConfigError([Problem(args.suite, "load", "is missing", 'say for example "load": {"users": 50}')])
-    labels = [target.label for target in suite.targets]
-    for name in args.target or ():
-        if name not in labels:
-            raise ConfigError([Problem(args.suite, "targets", f"has no {name!r}", did_you_mean(name, labels))])
-    config = find(args.config)
-    cases = data.load(suite, config.database)
-    if args.score:
-        scorers.check(suite, cases)
-    told = {**manifest(suite, cases, args.tag), "kind": "load"}
-    run = Run(Path(args.out) / told["id"])
-    run.begin(told)
-    print(f"load {told['id']} in {run.folder}", file=sys.stderr)
-    session = Session(config, suite)
-    asyncio.run(_loaded(suite, cases, session, run, args.target or labels, args.score))
-    made = loadreport.report(suite, run.manifest, run.rows())
-    told |= {"finished": _now(), "invalid": loadreport.invalid(made)}
-    run.begin(told)
-    run.write("report.html", loadreport.as_html(made))
-    run.write("report.json", loadreport.as_json(made))
-    run.write("report.md", loadreport.as_markdown(made).encode())
-    _show_load(made, args.format)
-    print(f"{run.folder}/: report.html, report.md, report.json, results.jsonl", file=sys.stderr)
-    return 4 if told["invalid"] else 0
-
-
-async def _loaded(
-    suite: Suite, cases: Sequence[Any], session: Session, run: Run, labels: Sequence[str], judged: bool
-) -> None:
-    from proxy.bench.load import Loader, Tick
-    from proxy.bench.scorers import Scorers
-
-    assert suite.load is not None  # noqa: S101
-    last = [0.0]
-
-    def tick(one: Tick) -> None:
-        if one.seconds - last[0] >= 2.0:
-            last[0] = one.seconds
-            print(
-                f"{one.seconds:6.0f} s  {one.phase:>12}  "
-                f"{one.done:,} done, {one.failed:,} failed, {one.running} running",
-                file=sys.stderr,
-            )
-
-    async with session:
-        arrivals: Sequence[float] = ()
-        if suite.load.recorded is not None:
-            arrivals = await session.arrivals(suite.load.recorded)
-
-        loop = asyncio.get_running_loop()
-        for label in labels:
-            last[0] = 0.0
-            score = Scorers(suite, session.words) if judged else None
-            loader = Loader(suite, suite.load, label, cases, session, run, score, tick)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, loader.stop)
-            await loader.run(arrivals)
-
-
-def _show_load(made: Any, form: str) -> None:
-    from proxy.bench import loadreport
-    from proxy.bench.terminal import show_load
-
-    if form == "json":
-        sys.stdout.buffer.write(loadreport.as_json(made) + b"\n")
-        sys.stdout.flush()
-    elif form == "md":
-        print(loadreport.as_markdown(made))
-    else:
-        show_load(made)
-
-
-def _now() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 # -- report and compare
 
 
@@ -517,7 +283,7 @@ def _report(args: argparse.Namespace) -> int:
     from proxy.bench.report import as_html, report
     from proxy.config import find
 
-    run = _find(args.out, args.run)
+    run = find_run(args.out, args.run)
     if run.manifest["kind"] == "load":
         from proxy.bench import loadreport
 
@@ -525,7 +291,7 @@ def _report(args: argparse.Namespace) -> int:
         if args.format == "html":
             sys.stdout.buffer.write(loadreport.as_html(loaded))
         else:
-            _show_load(loaded, args.format)
+            bench_load.show(loaded, args.format)
         return 0
     suite, manifest = _suite_of(run), run.manifest
     if args.config is not None:
@@ -550,7 +316,7 @@ def _evidence(config: Config, suite: Suite) -> list[dict[str, Any]]:
     ledger = Ledger(database)
     verdicts = {}
     for name in names(ledger):
-        told = report(ledger, name, _now()[:10])
+        told = report(ledger, name, now()[:10])
         if told is not None:
             verdicts[told["candidate"]] = f"{name}: {told['state']}, {told['units']} conversations"
     return evidence.told(evidence.gathered(database, [target.label for target in suite.targets], verdicts))
@@ -574,11 +340,11 @@ def _compare(args: argparse.Namespace) -> int:
     from proxy.bench.figures import tables
     from proxy.bench.terminal import gates_json, gates_junit, gates_table
 
-    old, new = _find(args.out, args.base), _find(args.out, args.new)
+    old, new = find_run(args.out, args.base), find_run(args.out, args.new)
     if old.folder == new.folder:
-        raise _Missing(f"{args.base} and {args.new} are the same run, {old.folder.name}.")
+        raise Missing(f"{args.base} and {args.new} are the same run, {old.folder.name}.")
     if {old.manifest["kind"], new.manifest["kind"]} != {"run"}:
-        raise _Missing("Only runs of `bench run` can be compared; loads are shown by `bench report`.")
+        raise Missing("Only runs of `bench run` can be compared; loads are shown by `bench report`.")
     suite = _suite_of(new)
     before, after = old.rows(), new.rows()
     reasons = compare.invalid(old.manifest, new.manifest) + compare.wire_mismatch({"old": before, "new": after})
@@ -595,7 +361,7 @@ def _drift(args: argparse.Namespace) -> int:
     from proxy.bench.drift import drift, told
     from proxy.bench.results import runs
 
-    base = _find(args.out, args.base)
+    base = find_run(args.out, args.base)
     alike = [
         run
         for run in runs(Path(args.out))
@@ -634,7 +400,7 @@ def _import(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from proxy.bench.interchange import exported
 
-    run = _find(args.out, args.run)
+    run = find_run(args.out, args.run)
     for line in exported(run.rows(), run.folder.name):
         sys.stdout.buffer.write(line + b"\n")
     return 0

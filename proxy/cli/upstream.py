@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--tokens", default="20", metavar="N", help="tokens of an answer, or a range such as 20..80; default: 20")
     option("--skill", type=float, metavar="SHARE", help="it works out sums such as 12 + 30 in the question, and this "
            "share of them rightly (0 to 1); default: it does not")  # fmt: skip
+    option("--capacity", type=int, metavar="N", help="requests under way at once; one more is answered with a 429; "
+           "default: no limit")  # fmt: skip
     option("--fault", action="append", default=[], metavar="KIND[=VALUE][:RATE|#N]", help="may be given several times")
     option("--seed", type=int, default=0, help="same seed, same answers and same faults; default: 0")
     option("--model", action="append", default=[], metavar="NAME", help="a model that is known; default: every name")
@@ -59,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         simulated = Simulated(
             args.dialect, host=args.host, port=args.port, name=args.name, seed=args.seed, ttft=args.ttft,
             itl=args.itl, tokens=args.tokens, faults=args.fault, models=args.model, api_key=args.api_key,
-            strict=args.strict, refused=args.refuse, skill=args.skill, keep=100,
+            strict=args.strict, refused=args.refuse, skill=args.skill, capacity=args.capacity,
+            keep=100,
         )  # fmt: skip
     except ValueError as error:
         return _wrong(str(error), "see weighbridge upstream --help")

@@ -40,6 +40,9 @@ DIALECTS: dict[str, Callable[[], Dialect]] = {
     "vertex": Vertex,
 }
 
+_FULL = Fault.parse("http_429")
+"""What a request gets that comes when `capacity` are under way."""
+
 _AT_ONCE = (Phase.CONNECT, Phase.BEFORE_HEADERS, Phase.STATUS)
 """Faults of these phases do not wait as long as an answer takes."""
 
@@ -51,6 +54,7 @@ class Simulated:
     range (`20..80`), `faults` objects or text (`http_503:0.3`, `cut_mid_stream=after:3#2`). The first fault in the
     list that applies to a request is the one that it gets. `models`: the names that are known; every name, if empty.
     `strict`: unknown request fields are refused; `refused`: so are these. `keep`: how many requests `requests` holds.
+    `capacity`: requests under way at once; one more is answered with a 429. None: no limit.
 
     Raises ValueError for what cannot be read.
     """
@@ -71,6 +75,7 @@ class Simulated:
         api_key: str | None = None,
         strict: bool = False,
         skill: float | None = None,
+        capacity: int | None = None,
         refused: Sequence[str] = (),
         keep: int = 1000,
     ) -> None:
@@ -86,6 +91,7 @@ class Simulated:
         self.tokens = Tokens.of(tokens)
         self.skill = None if skill is None else _share(skill)
         self.bias: dict[str, float] = {}
+        self.capacity = _capacity(capacity)
         self.rules = Rules(tuple(models), api_key, strict, tuple(refused))
         self.stats = Stats()
         self.batches = Batches(dialect, self._alone)
@@ -125,10 +131,10 @@ class Simulated:
             self._open_or_close()
 
     def change(self, **settings: Any) -> None:
-        """Set any of `faults`, `ttft`, `itl`, `tokens`, `skill`, `bias` meanwhile; all or, with a ValueError, none."""
+        """Set any of these meanwhile; all or, with a ValueError, none."""
         readers: dict[str, Callable[[Any], Any]] = {
             "faults": faults_of, "ttft": Latency.of, "itl": Latency.of, "tokens": Tokens.of,
-            "skill": _share, "bias": _bias,
+            "skill": _share, "bias": _bias, "capacity": _capacity,
         }  # fmt: skip
         unknown = [key for key in settings if key not in readers]
         if unknown:
@@ -146,6 +152,7 @@ class Simulated:
             "tokens": str(self.tokens),
             "skill": self.skill,
             "bias": self.bias,
+            "capacity": self.capacity,
             "faults": [str(fault) for fault in self._faults],
         }
 
@@ -345,6 +352,8 @@ class Simulated:
 
     def _fault(self, request: Request) -> Fault | None:
         told = request.headers.get("x-sim-fault")
+        if self.capacity is not None and self.stats.running > self.capacity:
+            return _FULL
         if told is None:
             return pick(self._faults, self.seed, self._turn)
         try:
@@ -407,6 +416,15 @@ def _bias(value: object) -> dict[str, float]:
     if not isinstance(value, dict):
         raise ValueError(f'bias is words and the skill for them, such as {{"Amina": 0.5}}, not {value!r}')
     return {str(word): _share(share) for word, share in value.items()}
+
+
+def _capacity(value: object) -> int | None:
+    """Raises ValueError unless it is a whole number from 1, or null for no limit."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"capacity is a whole number from 1, or null for no limit, not {value!r}")
+    return value
 
 
 def _share(value: object) -> float:

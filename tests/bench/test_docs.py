@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from proxy.bench import data, scorers
-from proxy.bench.results import COLUMNS
+from proxy.bench.results import COLUMNS, LOAD_COLUMNS
 from proxy.bench.suite import Suite, load, parse, schema
 from proxy.config.explain import _plain
 
@@ -48,7 +48,7 @@ def test_every_setting_is_documented(name: str) -> None:
 
 
 def test_every_column_and_scorer_is_documented() -> None:
-    assert set(COLUMNS) <= NAMED
+    assert set(COLUMNS) | set(LOAD_COLUMNS) <= NAMED
     assert set(scorers.KINDS) <= NAMED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from proxy.bench import data
 from proxy.bench.load import Loader
 from proxy.bench.loadfigures import figures
 from proxy.bench.loadreport import as_html, as_json, as_markdown, report, said
+from proxy.bench.planning import plan
 from proxy.bench.results import Run
+from proxy.bench.runner import Spend
+from proxy.bench.saturation import Watch, saturated
 from proxy.bench.scorers import Scorers
 from proxy.bench.session import Session
 from proxy.bench.suite import Suite, parse
@@ -38,7 +42,7 @@ def planned(load: dict[str, Any], target: str = "chat", **more: Any) -> Suite:
     return parse(json.dumps(whole))
 
 
-def config(*upstreams: Simulated) -> settings.Config:
+def config(*upstreams: Simulated, **more: Any) -> settings.Config:
     whole = {
         "storage": "none",
         "providers": {
@@ -46,6 +50,7 @@ def config(*upstreams: Simulated) -> settings.Config:
             for place, one in enumerate(upstreams)
         },
         "routes": {"chat": {"targets": [f"p{place}/m" for place in range(len(upstreams))]}},
+        **more,
     }
     return parse_config(json.dumps(whole), source="test", format="json")
 
@@ -54,8 +59,14 @@ async def loaded(suite: Suite, settings: settings.Config, run: Run, *, score: bo
     assert suite.load is not None
     async with Session(settings, suite) as session:
         judged = Scorers(suite, session.words) if score else None
-        await Loader(suite, suite.load, suite.targets[0].label, data.load(suite), session, run, judged).run()
+        label, cases = suite.targets[0].label, data.load(suite)
+        spend = Spend(suite.budget, plan(suite, cases, session.dearest).worst_case)
+        await Loader(suite, suite.load, label, cases, session, run, spend, judged).run()
     return run.rows()
+
+
+def asked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["kind"] == "request"]
 
 
 @pytest.mark.parametrize(
@@ -73,12 +84,14 @@ def test_every_request_is_written_down_once(tmp_path: Path, load: dict[str, Any]
         async with Simulated(tokens=4, ttft="5ms") as upstream:
             suite = planned(load)
             rows = await loaded(suite, config(upstream), Run(tmp_path))
-            assert len(rows) == upstream.stats.requests > 0
-            assert {row["outcome"] for row in rows} == {"ok"}
+            requests = asked(rows)
+            assert len(requests) == upstream.stats.requests > 0
+            assert {row["outcome"] for row in requests} == {"ok"}
             if "rate" in load and load.get("arrivals") == "constant":
-                assert len(rows) == 40
+                assert len(requests) == 40
             found = figures(suite, "chat", rows)
-            assert sum(phase.requests for phase in found.phases) == len(rows)
+            assert sum(phase.requests for phase in found.phases) == len(requests)
+            assert len(found.generator) == len(found.phases)
             assert found.closed == ("rate" not in load)
 
     asyncio.run(play())
@@ -89,8 +102,8 @@ def test_what_is_more_than_may_be_under_way_is_not_sent_and_counted(tmp_path: Pa
         async with Simulated(tokens=2, ttft="400ms") as upstream:
             suite = planned({"rate": 50, "arrivals": "constant", "for": "1s", "most": 3})
             rows = await loaded(suite, config(upstream), Run(tmp_path))
-            counts = Counter(row["outcome"] for row in rows)
-            assert len(rows) == 50
+            counts = Counter(row["outcome"] for row in asked(rows))
+            assert sum(counts.values()) == 50
             assert counts["ok"] == upstream.stats.requests
             assert counts["not_sent"] == 50 - counts["ok"] > 0
             (phase,) = figures(suite, "chat", rows).phases
@@ -119,7 +132,7 @@ def test_limits_and_timeouts_and_cuts_are_told_apart(tmp_path: Path) -> None:
             made = made.model_copy(update={"routes": {"chat": quick}})
             suite = planned({"rate": 30, "arrivals": "constant", "for": "1s"})
             rows = await loaded(suite, made, Run(tmp_path))
-            kinds = Counter(row["error_kind"] for row in rows)
+            kinds = Counter(row["error_kind"] for row in asked(rows))
             assert kinds["rate_limit"] == 10
             assert kinds["truncated"] == 5
             assert kinds["stall"] == 3
@@ -138,7 +151,7 @@ def test_a_drill_finds_the_failover_and_what_the_fallback_is_worth(tmp_path: Pat
             drill = {"control": control, "fault": "http_503", "at": "500ms", "for": "1s"}
             suite = planned({"users": 4, "for": "3s", "drill": drill})
             rows = await loaded(suite, config(first, second), Run(tmp_path), score=True)
-            requests = [row for row in rows if row["kind"] == "request"]
+            requests = asked(rows)
             assert {row["outcome"] for row in requests} == {"ok"}  # no client saw anything of it
             found = figures(suite, "chat", rows).recovery
             assert found is not None
@@ -158,6 +171,69 @@ def test_a_drill_finds_the_failover_and_what_the_fallback_is_worth(tmp_path: Pat
     asyncio.run(play())
 
 
+def test_a_ramp_finds_where_a_real_target_begins_to_refuse_and_logs_every_failure(tmp_path: Path) -> None:
+    """By itself the target is slowed down by its 429s; behind a route another one hides them from the client."""
+
+    async def play() -> None:
+        faults = ["hang_before_headers#20", "hang_before_headers#40"]
+        async with Simulated(tokens=3, ttft="20ms", capacity=4) as limited, Simulated(tokens=3, ttft="20ms") as spare:
+            made = config(limited, spare)
+            quick = made.defaults.timeouts.model_copy(update={"ttft": 0.3})
+            made = made.model_copy(update={"defaults": made.defaults.model_copy(update={"timeouts": quick})})
+            found = {}
+            for target in ("p0/m", "chat"):
+                limited.stats.reset()
+                limited.faults = faults
+                suite = planned({"ramp": [1, 9], "steps": 5, "for": "600ms", "think": "5ms"}, target)
+                run = Run(tmp_path / target.replace("/", "-"))
+                run.begin({})
+                rows = await loaded(suite, made, run)
+                tries = sum((Counter(row["failed_tries"]) for row in asked(rows)), Counter[str]())
+                assert tries["rate_limit"] == limited.stats.faults["http_429"] > 0
+                assert tries["timeout"] == limited.stats.faults["hang_before_headers"] == 2
+                found[target] = figures(suite, target, rows)
+                assert f"rate_limit {tries['rate_limit']}" in as_markdown(report(suite, {"id": "x"}, rows))
+            alone, routed = found["p0/m"], found["chat"]
+            assert alone.knee is not None
+            assert alone.beyond is not None
+            assert (alone.knee.users, alone.beyond.users) == (3, 5)
+            assert sum(sum(phase.kinds.values()) for phase in alone.phases) > 0  # somebody saw it
+            assert all(not phase.kinds for phase in routed.phases)  # nobody did
+            assert sum(phase.hidden.get("rate_limit", 0) for phase in routed.phases) > 0
+
+    asyncio.run(play())
+
+
+def test_a_load_keeps_to_its_budget(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with Simulated(tokens=2) as upstream:
+            made = config(upstream, prices={"p0/m": {"input": 1.0, "output": 10.0}})
+            suite = planned({"rate": 100, "arrivals": "constant", "for": "1s"}, "p0/m", budget="0.002 USD")
+            rows = asked(await loaded(suite, made, Run(tmp_path)))
+            spent = sum(row["cost_usd"] for row in rows)
+            assert len(rows) == upstream.stats.requests < 100
+            assert 0 < spent <= 0.002
+
+    asyncio.run(play())
+
+
+def test_what_failed_without_an_answer_costs_nothing_and_what_has_no_price_is_unknown(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with Simulated(tokens=2) as priced, Simulated(tokens=2) as unpriced:
+            made = config(priced, unpriced, prices={"p0/m": {"input": 1.0, "output": 10.0}})
+            for place, one in enumerate((priced, unpriced)):
+                one.faults = ["http_500#1-6"]
+                (tmp_path / str(place)).mkdir()
+                suite = planned({"rate": 20, "arrivals": "constant", "for": "500ms"}, f"p{place}/m")
+                rows = asked(await loaded(suite, made, Run(tmp_path / str(place))))
+                costs = {row["outcome"]: row["cost_usd"] for row in rows}
+                assert set(costs) == {"ok", "upstream_error"}
+                assert costs["upstream_error"] == 0.0
+                assert (costs["ok"] is None) == (one is unpriced)
+
+    asyncio.run(play())
+
+
 def test_the_knee_is_where_the_target_begins_to_refuse(tmp_path: Path) -> None:
     """A ramp against one that carries four at a time: made-up rows, so that the truth is known."""
     suite = planned({"ramp": [2, 8], "steps": 4, "for": "1s"}, slo={"e2e": "1s"})
@@ -170,7 +246,8 @@ def test_the_knee_is_where_the_target_begins_to_refuse(tmp_path: Path) -> None:
                     "kind": "request", "target": "chat", "phase": f"{users} users", "users": users, "rate": None,
                     "measured": True, "due_s": users + n / 200, "outcome": "rate_limited" if refused else "ok",
                     "error_kind": "rate_limit" if refused else None, "ttft_ms": 100.0, "e2e_ms": 200.0, "stalls": 0,
-                    "attempts": 1, "lag_ms": 0.0, "served_by": None if refused else "a", "cost_usd": None,
+                    "attempts": 1, "failed_tries": {}, "lag_ms": 0.0,
+                    "served_by": None if refused else "a", "cost_usd": None,
                 }
             )  # fmt: skip
     found = figures(suite, "chat", rows)
@@ -179,12 +256,42 @@ def test_the_knee_is_where_the_target_begins_to_refuse(tmp_path: Path) -> None:
     assert found.phases[2].kinds == {"rate_limit": sum(1 for n in range(200) if n % 6 >= 4)}
 
 
+def test_a_generator_with_nothing_left_makes_a_closed_loop_invalid() -> None:
+    suite = planned({"users": 3, "for": "1s"})
+    row = {
+        "kind": "request", "target": "chat", "phase": "3 users", "users": 3, "rate": None, "measured": True,
+        "due_s": 0.0, "outcome": "ok", "error_kind": None, "ttft_ms": 1.0, "e2e_ms": 2.0, "stalls": 0, "attempts": 1,
+        "failed_tries": {}, "lag_ms": 0.0, "served_by": "a", "cost_usd": None,
+    }  # fmt: skip
+    reading = {"kind": "generator", "target": "chat", "phase": "3 users", "measured": True, "late_ms": 1.0, "busy": 0.5}
+    reading |= {"at_s": 0.0, "seconds": 1.0}
+    assert not figures(suite, "chat", [row, reading]).invalid
+    for sign in ({"busy": 0.99}, {"late_ms": 80.0}):
+        (reason,) = figures(suite, "chat", [row, reading | sign]).invalid
+        assert reason.startswith("3 users: the load generator")
+    assert not figures(suite, "chat", [row, reading | {"busy": 0.99, "measured": False}]).invalid
+
+
+def test_a_loop_that_is_held_up_is_noticed() -> None:
+    async def play() -> dict[str, Any]:
+        async with Watch() as watch:
+            for _ in range(3):  # lets others in only now and then
+                await asyncio.sleep(0.001)
+                time.sleep(0.1)  # noqa: ASYNC251  (it is what must not be done)
+            await asyncio.sleep(0.001)
+        return watch.told()
+
+    told = asyncio.run(play())
+    assert told["late_ms"] > 50.0
+    assert saturated(told) is not None
+
+
 def test_a_generator_that_was_late_makes_the_run_invalid() -> None:
     suite = planned({"rate": 10, "for": "1s"})
     row = {
         "kind": "request", "target": "chat", "phase": "10/s", "users": None, "rate": 10, "measured": True,
         "due_s": 0.0, "outcome": "ok", "error_kind": None, "ttft_ms": 1.0, "e2e_ms": 2.0, "stalls": 0, "attempts": 1,
-        "lag_ms": 90.0, "served_by": "a", "cost_usd": None,
+        "failed_tries": {}, "lag_ms": 90.0, "served_by": "a", "cost_usd": None,
     }  # fmt: skip
     assert figures(suite, "chat", [row] * 50).invalid
     assert not figures(suite, "chat", [{**row, "lag_ms": 1.0}] * 50).invalid

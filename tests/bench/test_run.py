@@ -207,6 +207,30 @@ def test_report_list_and_compare(tmp_path: Path, providers: dict[str, Upstream],
         assert "a/m" in bench("report", "v1", "--format", form).stdout
 
 
+def test_a_load_by_command(tmp_path: Path, providers: dict[str, Upstream], bench: Bench) -> None:
+    for one in providers.values():
+        one.reset()
+    load = {"users": 3, "for": "500ms", "warmup": "100ms"}
+    suite, config = written(tmp_path, providers, load=load, budget="1 USD")
+    told = bench("load", suite, "--config", config, "--target", "a/m", "--dry-run")
+    assert told.returncode == 0
+    assert "3 users for 0.5 s" in told.stdout
+    assert "ends before 1 USD" in told.stdout
+    assert providers["a"].stats()["requests"] == 0
+    done = bench("load", suite, "--config", config, "--target", "a/m", "--format", "json")
+    assert done.returncode in (0, 4), done.stderr  # 4: this machine was busy
+    (folder,) = (tmp_path / "bench-runs").iterdir()
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(folder / "results.parquet").to_pylist()
+    assert len(rows) == providers["a"].stats()["requests"] > 0
+    (phase,) = json.loads(done.stdout)["targets"][0]["phases"]
+    assert phase["requests"] == sum(row["measured"] for row in rows)
+    assert {row["target"] for row in rows} == {"a/m"}
+    assert providers["b"].stats()["requests"] == 0
+    assert "3 users" in bench("report", "last").stdout
+
+
 def test_what_the_user_can_mend_is_said(tmp_path: Path, providers: dict[str, Upstream], bench: Bench) -> None:
     suite, config = written(tmp_path, providers, tasks={"t": {"data": "sums.jsonl", "scorers": ["numerc", "code"]}})
     done = bench("run", suite, "--config", config, "--dry-run")

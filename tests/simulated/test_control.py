@@ -41,6 +41,22 @@ def test_control() -> None:
     run(scenario)
 
 
+def test_one_more_than_its_capacity_is_refused() -> None:
+    async def scenario(simulated: Simulated) -> None:
+        async def five() -> list[int]:
+            return sorted(one.status for one in await asyncio.gather(*(answer(simulated, ask()) for _ in range(5))))
+
+        assert (await _control(simulated, {"capacity": 2, "ttft": "300ms"}))[1]["capacity"] == 2
+        assert await five() == [200, 200, 429, 429, 429]
+        assert simulated.stats.faults == {"http_429": 3}
+        await _control(simulated, {"capacity": None})
+        assert await five() == [200] * 5
+        status, said = await _control(simulated, {"capacity": 0})
+        assert (status, "whole number from 1" in said["error"]) == (400, True)
+
+    run(scenario)
+
+
 def test_stats_and_requests_by_http() -> None:
     async def scenario(simulated: Simulated) -> None:
         await answer(simulated, ask(stream=True))
