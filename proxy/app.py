@@ -197,6 +197,7 @@ class App:
         made = [*experiments(config, created, self._background.for_provider, self._book, self.mirror.day())]
         self.mirror.load(made, frozenset(key.name for key in config.keys if key.shadow == "never"))
         kept = capture(config, self._bodies.keep) if self._bodies is not None else None
+        self.mirror.keep = kept.mirrored if kept is not None and not kept.idle else None
         self.doors.onlookers = (
             *((self.mirror,) if made else ()),
             *((kept,) if kept is not None and not kept.idle else ()),

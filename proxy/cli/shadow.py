@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace, config: Config | None, ledger: Ledger) -> int:
-    from proxy.shadow.page import as_html, as_json, as_lines
+    from proxy.shadow.lines import as_lines
+    from proxy.shadow.page import as_html, as_json
     from proxy.shadow.report import names, report
 
     told = report(ledger, args.name, time.strftime("%Y-%m-%d", time.gmtime()))
@@ -121,7 +122,7 @@ def _note(ledger: Ledger, name: str, version: str, event: str) -> None:
 
 
 def _list(config: Config | None, ledger: Ledger | None) -> Iterator[str]:
-    from proxy.shadow.page import as_list, money
+    from proxy.shadow.lines import as_list, money
     from proxy.shadow.report import names, report
 
     configured = [] if config is None else list(consent(config))
@@ -142,7 +143,7 @@ def _list(config: Config | None, ledger: Ledger | None) -> Iterator[str]:
 
 def consent(config: Config) -> Iterator[str]:
     """Whose prompts go to which vendor, and what each experiment is going to take."""
-    from proxy.shadow.page import share
+    from proxy.shadow.lines import share
     from proxy.shadow.terms import experiments
     from proxy.shadow.words import plan
 
@@ -165,6 +166,9 @@ def consent(config: Config) -> Iterator[str]:
             vendor = section.similarity.provider
             yield f"  {vendor} ({config.providers[vendor].base_url}) will see both answers, to compare their meaning"
         yield f"  {plan(terms)}"
+        if any(gauge.feedback is not None for gauge in terms.gauges):
+            yield "  feedback counts only where both answers of a pair were rated; clients see the primary's alone, so"
+            yield "  somebody must be shown both: see `User feedback` in docs/shadow.md"
         yield f"  decides: {', '.join(f'{gauge.name} ({gauge.rule})' for gauge in terms.gauges)}"
 
 

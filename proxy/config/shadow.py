@@ -24,7 +24,7 @@ from proxy.config.problems import Wrong, did_you_mean
 from proxy.config.section import Section, Shorthand
 
 REFERENCES = ("exact", "exact_normalised", "contains", "regex", "numeric", "multiple_choice", "reference_f1")
-GATES = ("errors", "validity", "refusal", "truncation", "ttft", "e2e", "cost", *REFERENCES)
+GATES = ("errors", "validity", "refusal", "truncation", "ttft", "e2e", "cost", "feedback", *REFERENCES)
 PRIMARIES = ("judge", *GATES)
 SAMENESS = ("same_text", "same_words", "same_order", "same_length", "same_calls", "same_meaning")
 MARGINS = {"errors": 0.02, "validity": 0.02, "ttft": 0.2, "e2e": 0.2, "cost": 0.1}
@@ -39,6 +39,10 @@ class Part(Section):
     total: Money | None = Field(default=None, gt=0, description="Most of it at all.")
 
 
+FEEDBACK = "feedback"
+"""The name of what users say where they give it no other."""
+
+
 class Metric(Shorthand):
     """Written as a name, or as a mapping with more to say."""
 
@@ -48,6 +52,7 @@ class Metric(Shorthand):
     slo_usd: Money | None = Field(default=None, description="Limit of an answer's price (cost); none: their ratio.")
     model: TargetText | None = Field(default=None, description="The judge, provider/model.")
     rubric: Text | None = Field(default=None, description="What the judge goes by.")
+    name: Text | None = Field(default=None, description="Which feedback counts, by the name that it was given.")
     budget: Part | None = Field(default=None, description="The judge's part of the experiment's budget.")
     expect: Text | None = Field(default=None, description="The right answer, or a pattern (regex).")
     expect_from: Text | None = Field(default=None, description="The request's metadata that holds the right answer.")
@@ -62,6 +67,8 @@ class Metric(Shorthand):
             raise Wrong(f"unknown metric {kind!r}", near)
         if (kind == "judge") != (self.model is not None):
             raise Wrong("a judge needs a model" if kind == "judge" else f"{kind!r} takes no model")
+        if self.name is not None and kind != "feedback":
+            raise Wrong(f"{kind!r} takes no name", "only feedback has a name")
         if self.budget is not None and kind != "judge":
             raise Wrong(f"{kind!r} takes no budget", "only a judge costs anything")
         if (kind in REFERENCES) != (self.expect is not None or self.expect_from is not None):

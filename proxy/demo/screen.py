@@ -212,7 +212,7 @@ def _metrics(told: Mapping[str, Any]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from proxy.shadow.page import compared
+    from proxy.shadow.lines import compared
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("metric", "candidate - primary", "surely between", "limit", ""):

@@ -32,6 +32,9 @@ from proxy.shadow.budget import Spent
 from proxy.shadow.experiment import COMPLETED, FAILED, Experiment
 from proxy.shadow.pair import Job, Paired, carried_out
 from proxy.shadow.request import Incompatible
+from proxy.shadow.scores import rated
+from proxy.shadow.standing import Score
+from proxy.shadow.terms import Gauge, Terms
 from proxy.wire.controls import Controls
 from proxy.wire.request import Headers, Request
 
@@ -45,6 +48,10 @@ KEEP_SECONDS = 1.0
 """How often what was found is committed, and what others did is looked at."""
 UNWRITTEN = 5_000
 """Pairs that wait for a store that fails; then the newest are lost, and counted."""
+
+
+Keep = Callable[[Exchange, Request, str | None, str, bytes], None]
+"""The candidate's exchange, what it was asked, the route, the client's key, the answer."""
 
 
 class Mirror:
@@ -70,8 +77,12 @@ class Mirror:
         self._created: dict[str, str] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
+        self._liked = True
+        """There may be feedback that is not counted yet."""
         self._at = Timestamps()
         self.experiments: dict[str, Experiment] = {}
+        self.keep: Keep | None = None
+        """Takes what a candidate was asked and said, where texts are kept."""
 
     # -- what it is told
 
@@ -140,6 +151,10 @@ class Mirror:
         elif event == "stopped":
             experiment.stopped = True
             self._look(experiment)
+
+    def liked(self) -> None:
+        """Somebody said how an answer was liked; the store has it."""
+        self._liked = True
 
     # -- the live side: these two run within requests
 
@@ -233,6 +248,8 @@ class Mirror:
             self._drop(experiment, "fault")
             return
         experiment.purse.settle(reserved, paired.spent)
+        if self.keep is not None:
+            self.keep(paired.called.exchange, prepared.ask, job.exchange.route, job.key, paired.called.data)
         self._settle(self._present(experiment), paired)
 
     def _present(self, experiment: Experiment) -> Experiment:
@@ -328,8 +345,11 @@ class Mirror:
             for experiment in self.experiments.values():
                 if experiment.over(at) is not None:
                     self._look(experiment)
+            self._liked = self._liked or bool(self._batch.pairs)
             await self._write()
             await self._hear()
+            if self._liked:
+                await self._rate()
 
     async def _write(self) -> None:
         batch = self._batch
@@ -360,6 +380,26 @@ class Mirror:
                 if event.event == "stopped":
                     self._look(experiment)
 
+    async def _rate(self) -> None:
+        """Counts what people said of both answers of a pair, which they do when they like."""
+        self._liked = False
+        if self._ledger is None:
+            return
+        for experiment in [*self.experiments.values()]:
+            terms = experiment.terms
+            for gauge in [gauge for gauge in terms.gauges if gauge.feedback is not None]:
+                try:
+                    found = await asyncio.to_thread(_newly_rated, self._ledger, terms, gauge)
+                except (sqlite3.Error, OSError, SchemaError) as error:
+                    log.warning("feedback waits, since the store cannot be written: %s", error)
+                    self._liked = True
+                    return
+                for score in found:
+                    if score.bin is not None:
+                        experiment.tally.count(score.metric, score.bin, 1)
+                if found:
+                    self._look(self._present(experiment))
+
     # -- what can be asked
 
     @property
@@ -381,6 +421,15 @@ class Mirror:
     def day(self) -> str:
         """Today in UTC, as text."""
         return time.strftime("%Y-%m-%d", time.gmtime(self._engine.clock.wall()))
+
+
+def _newly_rated(ledger: Ledger, terms: Terms, gauge: Gauge) -> list[Score]:
+    """Takes them down in the store. In a thread."""
+    assert gauge.feedback is not None  # noqa: S101  (of these gauges alone)
+    pairs = ledger.unrated(terms.name, terms.version, gauge.name, gauge.feedback)
+    scores = [rated(gauge, pair.shadow_id, pair.primary, pair.candidate) for pair in pairs]
+    ledger.rate([(pair.n, score) for pair, score in zip(pairs, scores, strict=True)])
+    return scores
 
 
 def _carry_on(before: Experiment, after: Experiment) -> None:

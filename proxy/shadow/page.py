@@ -1,32 +1,19 @@
-"""The report as one self-contained page, and as lines of text."""
+"""The report as one self-contained page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from proxy import pictures
+from proxy.shadow.lines import STANDING, TITLES, accounted, compared, labelled, money, points, share, value_form
 from proxy.shadow.scores import CENTRE
 
 Json = Mapping[str, Any]
 
 _TONES = {"promote": "good", "reject": "bad", "inconclusive": "warn", "budget_exhausted": "warn"}
-_TITLES = {
-    "promote": "Promote the candidate",
-    "reject": "Keep the primary",
-    "inconclusive": "No verdict",
-    "budget_exhausted": "No verdict: the budget is used up",
-    "running": "Not decided yet",
-    "paused": "Paused",
-}
-_STANDING = {
-    "shown": "shown to be no worse than allowed",
-    "harmed": "worse than allowed",
-    "open": "not decided yet",
-    "not applicable": "cannot tell here",
-}
 _TIME = "time to first content"
 
 
@@ -34,85 +21,10 @@ def as_json(told: Json) -> bytes:
     return orjson.dumps(told, option=orjson.OPT_INDENT_2)
 
 
-# -- lines of text
-
-
-def as_lines(told: Json) -> Iterator[str]:
-    yield f"{told['name']}: {_TITLES[told['state']].upper()}{_label(told)}"
-    yield told["next"]
-    yield ""
-    routes = ", ".join(told["routes"])
-    yield f"candidate {told['candidate']}, routes {routes}, {share(told['rate'])} of the conversations"
-    yield f"why: {told['why']}"
-    spent = f"{money(told['spent_usd'])} of {money(told['budget']['total_usd'])}"
-    yield f"{told['units']:,} conversations, {told['pairs']:,} pairs, {spent}"
-    yield ""
-    rows = [["METRIC", "ROLE", "N", "CANDIDATE VS PRIMARY", "95 % BETWEEN", "LIMIT", "STANDING"]]
-    rows += [
-        [metric["name"], metric["role"], f"{metric['n']:,}", *compared(metric), _STANDING[metric["standing"]]]
-        for metric in told["metrics"]
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    yield ""
-    yield accounted(told["accounting"])
-    for one in told["asked_differently"]:
-        yield f"asked differently in {one['pairs']:,} of {told['pairs']:,} pairs: {one['difference']}"
-    yield from (f"warning: {warning}" for warning in told["warnings"])
-
-
-def accounted(counts: Json) -> str:
-    dropped = ", ".join(f"{reason} {n:,}" for reason, n in counts["dropped"].items() if n)
-    return (
-        f"eligible {counts['eligible']:,} = sampled {counts['sampled']:,} + unsampled {counts['unsampled']:,};"
-        f" sampled = completed {counts['completed']:,} + failed {counts['failed']:,}"
-        f" + dropped {sum(counts['dropped'].values()):,}{f' ({dropped})' if dropped else ''}"
-        f" + under way {counts['under_way']:,}"
-    )
-
-
-def money(usd: float) -> str:
-    if usd >= 1 or usd == 0:
-        return f"${usd:,.2f}" if usd else "$0"
-    return f"${float(f'{usd:.3g}'):.12f}".rstrip("0")
-
-
-def share(rate: float) -> str:
-    return f"{100 * rate:.3g} %"
-
-
-def _label(told: Json) -> str:
-    return f" ({told['label']})" if told["label"] else ""
-
-
-def compared(metric: Json) -> list[str]:
-    """Estimate, interval and limit, as they are shown."""
-    if metric["estimate"] is None:
-        return ["-", "-", _value(metric)(metric["bound"])]
-    form = _value(metric)
-    low, high = (form(limit) if limit is not None else "∞" for limit in (metric["low"], metric["high"]))
-    return [form(metric["estimate"]), f"{low} to {high}", form(metric["bound"])]
-
-
-def _value(metric: Json) -> Callable[[float], str]:
-    if metric["is_ratio"]:
-        return lambda value: f"{value:.3g}x"
-    return points
-
-
-def points(value: float) -> str:
-    """A difference of scores in points of a hundred."""
-    return f"{100 * value:+.1f} pts"
-
-
-# -- the page
-
-
 def as_html(told: Json) -> bytes:
     state = told["state"]
     parts = [
-        pictures.note(f"{_TITLES[state]}{_label(told)}. {told['next']}", _TONES.get(state, "")),
+        pictures.note(f"{TITLES[state]}{labelled(told)}. {told['next']}", _TONES.get(state, "")),
         _tiles(told),
         *[pictures.note(warning, "warn") for warning in told["warnings"]],
         _metrics(told),
@@ -165,7 +77,7 @@ def _metrics(told: Json) -> str:
     for metric in ratios:
         drawn.append(
             pictures.intervals(
-                [_interval(metric)], label=f"{metric['name']}, candidate / primary", form=_value(metric),
+                [_interval(metric)], label=f"{metric['name']}, candidate / primary", form=value_form(metric),
                 marks=[(metric["bound"], "limit"), (1.0, "equal")],
             )
         )  # fmt: skip
@@ -176,7 +88,7 @@ def _metrics(told: Json) -> str:
             metric["rule"],
             f"{metric['n']:,}",
             *compared(metric),
-            _STANDING[metric["standing"]],
+            STANDING[metric["standing"]],
         ]
         for metric in told["metrics"]
     ]
@@ -340,27 +252,32 @@ def _differently(told: Json) -> str:
 
 def _worst(told: Json) -> str:
     rows = [
-        [points(one["difference"]), one["at"][:19], one["candidate_outcome"], one["candidate_finish_reason"] or "–",
-         one["live_id"], one["shadow_id"]]
+        [points(one["difference"]), "; ".join(one["reasons"]) or "–", one["at"][:19], one["live_id"], one["shadow_id"]]
         for one in told["worst"]
-    ]  # fmt: skip
+    ]
     if not rows:
         return ""
+    texts = [_texts(one) for one in told["worst"]]
+    missing = {one["no_text"] for one in told["worst"]} - {None}
     return pictures.section(
         "Where the candidate did worst",
-        pictures.table(
-            ["difference", "at", "outcome", "finish reason", "live request", "candidate's"], rows, numbers=(0,)
-        ),
-        lead="Texts are kept only where `capture` asks for it; the ids lead to /api/exchanges/ID.",
+        pictures.table(["difference", "why", "at", "live request", "candidate's"], rows, numbers=(0,)),
+        *[f"<p class=dim>{pictures.escape(why)}</p>" for why in sorted(missing)],
+        *texts,
+        lead="The ids lead to /api/exchanges/ID.",
+    )
+
+
+def _texts(one: Json) -> str:
+    """What was asked and what both said, side by side; nothing where no text is kept."""
+    if one["asked"] is None:
+        return ""
+    rows = [[one["asked"], one["primary"] or "–", one["candidate"] or one["no_text"] or "–"]]
+    return f"<h3>{points(one['difference'])}: {pictures.escape('; '.join(one['reasons']))}</h3>" + pictures.table(
+        ["asked", "primary", "candidate"], rows
     )
 
 
 def _history(told: Json) -> str:
     rows = [[event["at"][:19], event["event"], event["detail"].get("why", "")] for event in told["events"]]
     return pictures.section("What happened to it", pictures.table(["at", "what", "why"], rows))
-
-
-def as_list(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -98,6 +98,8 @@ class Prepared(NamedTuple):
 
 
 class Paired(NamedTuple):
+    called: Called
+    """What the candidate said."""
     pair: Pair
     scores: Sequence[Score]
     spent: Spent
@@ -135,6 +137,7 @@ async def carried_out(engine: Engine, prepared: Prepared) -> Paired:
         asked = await _compared(engine, prepared, primary.said, candidate.said, asked, spending)
     id = called.exchange.id
     return Paired(
+        called,
         _row(prepared, called, second.exchange.id if noise is not None else None, primary, candidate, spending),
         scores(experiment.terms, id, body, primary, candidate, asked, experiment.own),
         spending.usd,

@@ -16,11 +16,11 @@ from proxy.shadow.standing import Tally, judged, tally_of
 from proxy.shadow.summary import about, accounting, metrics
 from proxy.shadow.terms import Gauge, Terms
 from proxy.shadow.words import next_step, warnings
+from proxy.shadow.worst import worst
 
 Json = dict[str, Any]
 _POINTS = 40
 """Of the picture over units."""
-_WORST = 10
 
 _OF = "WHERE experiment = ? AND version = ?"
 _UNITS = f"SELECT unit, count(*) AS calls FROM v_shadow_pairs {_OF} GROUP BY 1 ORDER BY 2 DESC LIMIT 1"  # noqa: S608
@@ -42,11 +42,6 @@ _ARMS = (
     " candidate_cost_usd, primary_cached_tokens > 0 AS primary_cached, candidate_cached_tokens > 0 AS candidate_cached,"
     " primary_outcome, candidate_outcome, served_outcome, usd_source, primary_output_tokens, candidate_output_tokens"
     f" FROM v_shadow_pairs {_OF}"
-)
-_WORST_PAIRS = (
-    "SELECT s.difference, s.primary_score, s.candidate_score, p.live_id, p.shadow_id, p.at, p.candidate_outcome,"
-    " p.candidate_finish_reason, p.differences FROM v_shadow_scores s JOIN v_shadow_pairs p USING (pair_no)"
-    " WHERE s.experiment = ? AND s.version = ? AND s.metric = ? AND s.bin < 100 ORDER BY s.bin, s.pair_no DESC LIMIT ?"
 )
 
 
@@ -91,7 +86,7 @@ def report(ledger: Ledger, name: str, day: str) -> Json | None:
         "judge_centre": _centre(terms, tally),
         "asked_differently": ledger.rows(_DIFFERENTLY, which),
         "course": _course(ledger, terms, lead) if lead is not None and not lead.is_ratio else [],
-        "worst": ledger.rows(_WORST_PAIRS, (*which, lead.name, _WORST)) if lead is not None else [],
+        "worst": worst(ledger, terms, lead) if lead is not None else [],
         "events": [{"at": one.at, "event": one.event, "detail": _detail(one)} for one in events],
     }
     made["warnings"] = warnings(made)

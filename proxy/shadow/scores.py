@@ -100,12 +100,19 @@ def scores(
     return found
 
 
+def rated(gauge: Gauge, id: str, primary: float, candidate: float) -> Score:
+    """What people said of both answers of the pair with the id `id`, 0 to 1 each."""
+    return _score(gauge.name, id, primary, candidate, candidate - primary)
+
+
 def _gauged(
     gauge: Gauge, id: str, request: Json, primary: Side, candidate: Side, asked: Asked, own: dict[str, Arm]
 ) -> Score | None:
     if gauge.kind == "judge":
         won = asked.judged
         return None if won is None else _score(gauge.name, id, 1.0 - won, won, won - 0.5)
+    if gauge.feedback is not None:
+        return None  # `rated`, when both answers were
     if gauge.kind in ("ttft", "e2e"):
         return _timed(gauge, id, primary, candidate)
     if gauge.kind == "cost":

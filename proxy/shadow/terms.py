@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from proxy import config as settings
-from proxy.config.shadow import Candidate, Metric, Shadow
+from proxy.config.shadow import FEEDBACK, Candidate, Metric, Shadow
 from proxy.scoring.judge import RUBRIC, Judge
 
 
@@ -25,6 +25,8 @@ class Gauge(NamedTuple):
     expect: str | None = None
     expect_from: str | None = None
     judge: Judge | None = None
+    feedback: str | None = None
+    """The name of what people said, where that is the metric: it comes later than the answers, if at all."""
 
     @property
     def is_ratio(self) -> bool:
@@ -116,6 +118,7 @@ def terms_of(name: str, experiment: Shadow) -> Iterator[tuple[Terms, Candidate]]
             candidate.model_dump_json(),
             repr(primary and (primary.kind, primary.slo, primary.expect, primary.judge and primary.judge.hash)),
             repr([(gauge.name, gauge.slo, gauge.expect) for gauge in guardrails]),
+            *[f"feedback {one.feedback}" for one in (primary, *guardrails) if one is not None and one.feedback],
             experiment.only.model_dump_json(),
             repr(experiment.mirrored),
         )
@@ -153,7 +156,10 @@ def _part(told: settings.shadow.Part | None, count: int) -> Part:
 def _named(metric: Metric, margin: float) -> Gauge:
     judge = Judge(metric.model, metric.rubric or RUBRIC) if metric.model is not None else None
     slo = metric.slo if metric.slo is not None else metric.slo_usd
-    return Gauge(metric.kind, metric.kind, metric.margin_or(margin), slo, metric.expect, metric.expect_from, judge)
+    feedback = (metric.name or FEEDBACK) if metric.kind == FEEDBACK else None
+    return Gauge(
+        metric.kind, metric.kind, metric.margin_or(margin), slo, metric.expect, metric.expect_from, judge, feedback
+    )
 
 
 def _distinct(gauges: list[Gauge], primary: Gauge | None) -> tuple[Gauge, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies import evidence
-from policies.trial import State
+from policies.trial import ENOUGH, State
 from proxy.shadow.standing import Tally
 from proxy.shadow.terms import Gauge, Terms
 
@@ -45,6 +45,13 @@ def next_step(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
 
 
 def _wait(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
+    if terms.primary is not None and terms.primary.feedback is not None:
+        rated = evidence.total(tally.counts.get(terms.primary.name, {}))
+        if rated < ENOUGH:
+            return (
+                f"Have both answers of {ENOUGH - rated:,} more conversations rated (`POST /api/feedback`): only then"
+                " can feedback decide. Clients rate the primary's answer alone, which compares nothing."
+            )
     more = max((units_left(gauge, terms, tally) for gauge in terms.gauges), default=0)
     pace = told["pace"]["units_per_day"]
     days = f", about {_days(more / pace)} at the present pace" if pace else ""

@@ -103,6 +103,7 @@ class _Pages:
         if not known:
             raise Refusal(404, f"There is no request `{id}` in the store.", param="id", code="not_found")
         self._state.learners.liked(id, float(score))
+        self._state.mirror.liked()
         return self._answer({"id": id, "score": score, "name": name})
 
 

@@ -64,5 +64,5 @@ def test_what_is_refused(experiment: str, words: str) -> None:
 
 def test_the_metrics_are_the_scorers() -> None:
     assert set(section.REFERENCES) <= set(scoring.REFERENCES)
-    assert {*section.GATES} - {*section.REFERENCES} - {"ttft", "e2e", "cost"} == set(scoring.ARMS)
+    assert {*section.GATES} - {*section.REFERENCES} - {"ttft", "e2e", "cost", "feedback"} == set(scoring.ARMS)
     assert set(section.SAMENESS) == {*scoring.SAMENESS, "same_meaning"}

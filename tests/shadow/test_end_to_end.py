@@ -15,7 +15,8 @@ import httpx
 
 from policies import evidence
 from proxy.measure.store.ledger import Ledger
-from proxy.shadow.page import as_html, as_json, as_lines
+from proxy.shadow.lines import as_lines
+from proxy.shadow.page import as_html, as_json
 from proxy.shadow.report import report
 from tests import processes
 from tests.shadow.scripted import Model, Scripted

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from proxy.measure.store.ledger import Ledger
-from proxy.shadow.page import as_html, as_lines
+from proxy.shadow.lines import as_lines
+from proxy.shadow.page import as_html
 from proxy.shadow.report import report
 from tests.shadow.stored import Scored, store, terms
 
@@ -63,3 +64,30 @@ def test_what_was_asked_differently_is_told(tmp_path: Path) -> None:
     assert told["asked_differently"] == [{"difference": "temperature: 1 -> 0", "pairs": 2}]
     assert "asked differently in 2 of 3 pairs: temperature: 1 -> 0" in [*as_lines(told)]
     assert "temperature: 1 -> 0" in seen(told)
+
+
+def test_the_worst_pairs_say_why(tmp_path: Path) -> None:
+    """Without texts: what can be told from the record, and why there is no text."""
+    lost: Scored = ("judge", 1.0, 0.0, 50)
+    rows: list[tuple[dict[str, Any], list[Scored]]] = [
+        ({"candidate_outcome": "timeout", "candidate_error_kind": "timeout"}, [("judge", 1.0, 0.0, 50)]),
+        ({"candidate_finish_reason": "length", "primary_finish_reason": "stop"}, [lost]),
+        ({}, [lost, ("validity", 1.0, 0.0, 0), ("refusal", 1.0, 0.0, 0), ("same_calls", None, 0.5, None)]),
+        ({}, [("judge", 0.5, 0.5, 100)]),
+    ]
+    told = told_of(store(tmp_path, TERMS, rows))
+    reasons = {one["live_id"]: one["reasons"] for one in told["worst"]}
+    judged_worse = "the judge preferred the primary's answer in both orders"
+    assert reasons == {
+        "req_0": ["the candidate failed: timeout"],
+        "req_1": ["the candidate's answer was cut at its limit of tokens", judged_worse],
+        "req_2": [
+            "the form that was demanded (JSON, schema or tool arguments) was kept to by the primary alone",
+            "the candidate refused",
+            judged_worse,
+            "other tools were called, or with other arguments",
+        ],
+    }
+    assert all(one["asked"] is None and "`capture`" in one["no_text"] for one in told["worst"])
+    assert "`capture` keeps none" in seen(told)
+    assert any("the candidate refused" in line for line in as_lines(told))

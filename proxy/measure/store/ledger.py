@@ -67,6 +67,15 @@ class Pair(NamedTuple):
 _INSERT_PAIR = f"INSERT INTO shadow_pairs ({', '.join(Pair._fields)}) VALUES ({', '.join('?' * len(Pair._fields))})"  # noqa: S608
 
 
+class Rated(NamedTuple):
+    """A pair of which people have seen both answers."""
+
+    n: int
+    shadow_id: str
+    primary: float
+    candidate: float
+
+
 class Event(NamedTuple):
     n: int
     at: str
@@ -157,6 +166,32 @@ class Ledger:
                 (at, request_id, name, score, key),
             )
             return True
+
+    def unrated(self, experiment: str, version: str, metric: str, name: str) -> list[Rated]:
+        """Scored pairs both of whose answers people have given feedback of that name, and that have no score of it.
+
+        The first word on each answer counts. Where clients were served another answer than the one that is compared
+        (after a failover), theirs is about that other one.
+        """
+        said = "(SELECT score FROM feedback f WHERE f.request_id = p.{0} AND f.name = :name ORDER BY f.n LIMIT 1)"
+        query = (
+            f"SELECT p.n, p.shadow_id, {said.format('live_id')} AS one, {said.format('shadow_id')} AS other"  # noqa: S608
+            " FROM shadow_pairs p WHERE p.experiment = :experiment AND p.version = :version AND p.scored"
+            " AND p.primary_outcome = 'ok' AND p.served_target = p.primary_target"
+            " AND p.shadow_id IN (SELECT request_id FROM feedback WHERE name = :name)"
+            " AND NOT EXISTS (SELECT 1 FROM shadow_scores s WHERE s.pair_n = p.n AND s.metric = :metric)"
+        )
+        values = {"experiment": experiment, "version": version, "metric": metric, "name": name}
+        with self._open() as connection:
+            rows = connection.execute(f"SELECT * FROM ({query}) WHERE one IS NOT NULL", values)  # noqa: S608
+            return [Rated(*row) for row in rows]
+
+    def rate(self, scores: Sequence[tuple[int, Scored]]) -> None:
+        """Scores that came later than their pairs, by the pairs' numbers."""
+        with self._open() as connection:
+            connection.executemany(
+                "INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?)", [(n, *score) for n, score in scores]
+            )
 
     def restore(self, experiment: str, version: str, day: str) -> Restored:
         """`day`: today, as in `at`."""

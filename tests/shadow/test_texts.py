@@ -1,0 +1,62 @@
+"""Texts of both arms are kept exactly where `capture` asks for it, and the report shows them beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.measure.store.ledger import Ledger
+from proxy.shadow.lines import as_lines
+from proxy.shadow.page import as_html
+from proxy.shadow.report import report
+from tests.shadow.rig import config, experiment, rig
+from tests.shadow.scripted import INVALID, REFUSAL, VALID, Model, Scripted
+
+JSON = {"response_format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize("capture", ["none", "redacted"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_worst_pairs_texts(tmp_path: Path, capture: str, stream: bool) -> None:
+    async def test() -> None:
+        models = {"primary": Model(valid=1.0), "broken": Model(valid=0.0), "refusing": Model(refuses=True)}
+        async with Scripted(models).serving() as there:
+            shadow = {
+                "x": experiment("broken", primary="validity"),
+                # A changed prompt is asked as a chat.
+                "y": experiment(primary="validity") | {"candidate": {"target": "local/refusing", "suffix": "!"}},
+            }
+            more = {"capture": {"bodies": capture}} if capture != "none" else {}
+            async with rig(config(tmp_path, there.url, shadow, **more)) as proxy:
+                await proxy.ask("Mail me \x1b[31m at me@example.org", stream=stream, **JSON)
+                await proxy.idle()
+        ledger = Ledger(tmp_path / "exchanges.db")
+        for name, said in (("x", INVALID), ("y", REFUSAL)):
+            told = report(ledger, name, "2026-11-01")
+            assert told is not None
+            (one,) = told["worst"]
+            page, lines = html.unescape(as_html(told).decode()), "\n".join(as_lines(told))
+            if capture == "none":
+                assert _texts(one) == (None, None, None)
+                assert one["no_text"] in page
+                assert one["no_text"] in lines
+                continue
+            assert one["no_text"] is None
+            asked, primary, candidate = _texts(one)
+            assert "[e-mail]" in asked, "redacted as the live one"
+            assert "example.org" not in page
+            assert (primary, candidate) == (VALID, said.strip())
+            assert said.strip() in page
+            assert said.strip() in lines
+            assert "\x1b" not in lines, "a text does not steer the terminal"
+        assert len(ledger.rows("SELECT 1 FROM bodies")) == (3 if capture != "none" else 0)
+
+    asyncio.run(test())
+
+
+def _texts(one: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return tuple(one[name].strip() if one[name] else None for name in ("asked", "primary", "candidate"))  # type: ignore[return-value]
