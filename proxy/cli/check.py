@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import isnan
 from typing import TYPE_CHECKING, Any
+
+from proxy.cli.columns import table
 
 if TYPE_CHECKING:
     from proxy.config import Config, Provider, Route, Target
     from proxy.prices.tariff import Tariff
-
-_WIDEST = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -253,11 +253,3 @@ def _clean(text: str) -> str:
     from proxy.config.problems import printable
 
     return printable(text)
-
-
-def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns aligned; a very long cell spills over instead of widening its column for all."""
-    cleaned = [[_clean(cell) for cell in row] for row in rows]
-    widths = [max(len(cell) if len(cell) <= _WIDEST else 0 for cell in column) for column in zip(*cleaned, strict=True)]
-    for row in cleaned:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

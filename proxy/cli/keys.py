@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(found: list[StoredKey]) -> None:
-    from proxy.cli.check import table
+    from proxy.cli.columns import table
 
     rows = [["NAME", "KEY", "MAY ASK FOR", "TAGS", "CREATED", "REVOKED"]]
     for key in found:

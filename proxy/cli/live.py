@@ -99,7 +99,7 @@ def _as_json(one: Row, before: Mapping[tuple[str, str], str]) -> dict[str, Any]:
 
 
 def _matrix(rows: Sequence[Row], before: Mapping[tuple[str, str], str]) -> Iterator[str]:
-    from proxy.cli.check import table
+    from proxy.cli.columns import table
 
     heads = ["TARGET", *(name.upper() for name in CELLS), "CALLS", "TOKENS", "COST"]
     yield from table([heads, *([one.target, *_results(one, before), *_spent(one)] for one in rows)])
