@@ -233,3 +233,17 @@ def policy_of(section: Policy) -> Rule:
     """The policy that a route's section describes."""
     policy: Rule = made(section)
     return policy
+
+
+def policy_from(text: str) -> Policy:
+    """A policy as a config would write it, as text: its kind, or a mapping. Raises ValueError with what is wrong."""
+    from proxy.config.source import read
+
+    told: Any = text
+    if text.strip().startswith("{"):
+        told = read(f"policy: {text}", "--policy", "yaml").value["policy"]
+    try:
+        section: Policy = TypeAdapter(AnyPolicy).validate_python(told)
+    except ValidationError as error:
+        raise ValueError(f"--policy: {_first(error)}") from None
+    return section
