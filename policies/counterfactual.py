@@ -73,8 +73,8 @@ class Unsupported(Exception):
     """The records cannot tell; the text says why and what would help."""
 
 
-def estimate(logged: Sequence[Logged]) -> Counterfactual:
-    """Raises `Unsupported`."""
+def estimate(logged: Sequence[Logged], *, share: bool = False) -> Counterfactual:
+    """`share`: values are 0 or 1, of which one may not have been seen yet. Raises `Unsupported`."""
     _check_support(logged)
     weights = [one.wanted.get(one.target, 0.0) / one.chances[one.target] for one in logged]
     units = [one.unit or place for place, one in enumerate(logged)]
@@ -93,18 +93,17 @@ def estimate(logged: Sequence[Logged]) -> Counterfactual:
         guess + weight * (one.value - means[one.target])
         for guess, weight, one in zip(guessed, weights, logged, strict=True)
     ]
-    return Counterfactual(
-        n,
-        len(set(units)),
-        effective,
-        sum(values) / n,
+    found = (
         _mean_of(units, [weight * value for weight, value in zip(weights, values, strict=True)]),
         _around(normal, units, [w * (value - normal) / total for w, value in zip(weights, values, strict=True)]),
         _mean_of(units, corrected),
     )
+    if share:
+        found = (_of_share(found[0], effective), _of_share(found[1], effective), _of_share(found[2], effective))
+    return Counterfactual(n, len(set(units)), effective, sum(values) / n, *found)
 
 
-def estimate_tried(tried: Sequence[Tried]) -> Counterfactual:
+def estimate_tried(tried: Sequence[Tried], *, share: bool = False) -> Counterfactual:
     """From requests whose answers at all wanted targets are known. Raises `Unsupported`."""
     known = [one for one in tried if all(name in one.values for name, share in one.wanted.items() if share > 0)]
     if len(known) < (1.0 - UNTRIED) * len(tried):
@@ -115,7 +114,9 @@ def estimate_tried(tried: Sequence[Tried]) -> Counterfactual:
     values = [sum([share * one.values[name] for name, share in one.wanted.items() if share > 0]) for one in known]
     served = sum([one.values[one.served] for one in known]) / len(known)
     count = len(set(units))
-    return Counterfactual(len(known), count, float(count), served, None, None, None, _mean_of(units, values))
+    both = _mean_of(units, values)
+    both = _of_share(both, count) if share else both
+    return Counterfactual(len(known), count, float(count), served, None, None, None, both)
 
 
 def _check_support(logged: Sequence[Logged]) -> None:
@@ -158,6 +159,15 @@ def _around(value: float, units: Sequence[object], parts: Sequence[float]) -> Es
     count = len(sums)
     half = _Z95 * sqrt(sum([one * one for one in sums]) * count / max(1, count - 1))
     return Estimate(value, value - half, value + half)
+
+
+def _of_share(one: Estimate, n: float) -> Estimate:
+    """At least as wide as Wilson's interval for a share of `n`: none seen does not mean that there are none."""
+    seen = min(1.0, max(0.0, one.value))
+    scale = 1.0 + _Z95 * _Z95 / n
+    middle = (seen + _Z95 * _Z95 / (2.0 * n)) / scale
+    half = _Z95 * sqrt(seen * (1.0 - seen) / n + (_Z95 / (2.0 * n)) ** 2) / scale
+    return Estimate(one.value, max(0.0, min(one.low, middle - half)), min(1.0, max(one.high, middle + half)))
 
 
 def _means(logged: Sequence[Logged]) -> dict[str, float]:

@@ -163,7 +163,7 @@ def _from_records(rows: Sequence[Row], wanted: Wanted) -> dict[str, Counterfactu
         if name == "feedback" and len(logged) < LEAST:
             continue  # few say what they think; the other figures do not depend on it
         if logged:
-            found[name] = estimate(logged)
+            found[name] = estimate(logged, share=name == "errors")
     if not found:
         raise Unsupported("no request's first target was drawn with a known probability")
     return found
@@ -187,7 +187,7 @@ def _from_pairs(rows: Sequence[Row], wanted: Wanted) -> dict[str, Counterfactual
                 known = {target: value for target, value in values.items() if value is not None}
                 tried.append(Tried(pairs[0]["primary_target"], chosen[id], known, pairs[0]["unit"]))
         if tried:
-            found[name] = estimate_tried(tried)
+            found[name] = estimate_tried(tried, share=name == "errors")
     return found
 
 

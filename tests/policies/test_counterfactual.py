@@ -155,3 +155,14 @@ def test_what_both_targets_answered_needs_no_weights() -> None:
         estimate_tried(pairs[:27])
     with pytest.raises(Unsupported, match="no other target"):
         estimate_tried([one._replace(wanted={"c": 1.0}) for one in pairs])
+
+
+def test_no_failure_seen_is_not_none_at_all() -> None:
+    """Wilson's interval of none in 100: 0 to 3.7 %."""
+    chances = {"a": 0.5, "b": 0.5}
+    logged = [Logged(target, chances, chances, 0.0) for target in "ab" for _ in range(50)]
+    found = estimate(logged, share=True)
+    for one in (found.weighted, found.self_normalised, found.doubly_robust):
+        assert one == pytest.approx((0.0, 0.0, 0.0370), abs=1e-4)
+    tried = [Tried("a", chances, {"a": 0.0, "b": 0.0}, str(number)) for number in range(100)]
+    assert estimate_tried(tried, share=True).both_asked == pytest.approx((0.0, 0.0, 0.0370), abs=1e-4)
