@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxy.config import Config
+    from proxy.config.shadow import Candidate
     from proxy.measure.store.ledger import Ledger
 
 _DONE = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
@@ -29,13 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("pause", "mirror nothing until `resume`"),
         ("resume", "go on"),
         ("stop", "end it; what is known by now decides"),
-        ("promote", "print the canary that hands traffic over to the candidate, and note it in the records"),
+        ("promote", "hand traffic over to the candidate, by a canary that is printed, or written with --apply"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         if name != "list":
             action.add_argument("name", metavar="NAME")
         if name == "report":
             action.add_argument("--format", choices=("table", "json", "html"), default="table")
+        if name == "promote":
+            action.add_argument("--apply", action="store_true", help="write it into the config file; traffic moves")
         action.add_argument("--config", metavar="FILE", help="config file (default: weighbridge.yaml)")
         action.add_argument("--store", metavar="FILE", help="the records (default: `storage` of the config)")
 
@@ -85,39 +88,75 @@ def _one(args: argparse.Namespace, config: Config | None, ledger: Ledger) -> int
             sys.stdout.buffer.write(as_json(told) if args.format == "json" else as_html(told))
         return 0
     if args.action == "promote":
-        return _promote(args.name, told, config, ledger)
-    _note(ledger, args.name, told["version"], _DONE[args.action])
+        if config is None:
+            return _wrong("there is no config to hand the traffic over in", "name its --config FILE")
+        return _promote(args, told, config, ledger)
+    _note(ledger, args.name, told["version"], _DONE[args.action], {"by": "command line"})
     print(f"{args.name} is {_DONE[args.action]}; a running proxy heeds it within seconds")
     return 0
 
 
-def _promote(name: str, told: dict[str, object], config: Config | None, ledger: Ledger) -> int:
-    """Hands over to a canary by words for the config: traffic moves when somebody puts them there."""
+def _promote(args: argparse.Namespace, told: dict[str, object], config: Config, ledger: Ledger) -> int:
+    """Hands over to a canary: prints the route for the config, or writes it there."""
+    from proxy.cli.handover import File, Impossible, changed
+    from proxy.config import ConfigError
+    from proxy.shadow.report import terms_of_record
+
     if told["state"] != "promote":
-        return _wrong(f"{name} is not to be promoted: it is {told['state']} ({told['why']})", "see its report")
-    route = str(told["routes"][0])  # type: ignore[index]
-    targets = [target.target for target in config.routes[route].targets] if config and route in config.routes else []
-    candidate = _target(config, name) or str(told["candidate"])
-    lines = [f"    - {target}" for target in targets] or ["    - # the targets that the route has now"]
-    print("# In place of the route's policy and targets; then save the file, and the proxy takes it up.")
-    print(f"routes:\n  {route}:\n    policy: {{kind: canary, candidate: {candidate}}}\n    targets:")
-    print("\n".join(["  " + line for line in [*lines, f"    - {candidate}"]]))
-    _note(ledger, name, str(told["version"]), "promoted")
+        return _wrong(f"{args.name} is not to be promoted: it is {told['state']} ({told['why']})", "see its report")
+    candidate, terms = _candidate(config, args.name, ledger), terms_of_record(ledger, args.name)
+    path = _config_file(args.config)
+    if candidate is None or terms is None or path is None:
+        return _wrong("the config does not know this experiment any more", "name its --config FILE")
+    try:
+        file = File(path)
+        notes = changed(file.tree, terms, candidate)
+        if args.apply:
+            file.write()
+    except (Impossible, ConfigError, OSError) as error:
+        return _wrong(f"nothing is changed: {error}", "print it without --apply, and put it there by hand")
+    done = f"written to {path}; a running proxy takes it up by itself" if args.apply else "printed"
+    if args.apply:
+        print(f"{', '.join(terms.routes)}: {done}. What it does: weighbridge report, docs/policies.md#canary.")
+    else:
+        print(f"# In place of these routes in {path}; or let `--apply` put them there.")
+        print(file.routes(terms.routes), end="")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    detail = {"by": "command line", "done": done, "routes": [*terms.routes], "candidate": candidate.label}
+    _note(ledger, args.name, str(told["version"]), "promoted", detail)
     return 0
 
 
-def _target(config: Config | None, name: str) -> str | None:
+def _config_file(named: str | None) -> Path | None:
+    from proxy.config.load import FILES
+
+    if named is not None:
+        return Path(named)
+    return next((Path(name) for name in FILES if Path(name).exists()), None)
+
+
+def _candidate(config: Config, name: str, ledger: Ledger) -> Candidate | None:
+    """As the config, or whoever made the experiment over the API, wrote it."""
+    import json
+
+    from proxy.experiments import checked
+
     base, _, arm = name.partition(":")
-    section = config.shadow.get(base) if config is not None else None
-    return section.arms[arm].target if section is not None and arm in section.arms else None
+    section, made = config.shadow.get(base), ledger.created()
+    if section is None and base in made:
+        section = checked(json.loads(made[base]), config)
+    return section.arms.get(arm) if section is not None else None
 
 
-def _note(ledger: Ledger, name: str, version: str, event: str) -> None:
+def _note(ledger: Ledger, name: str, version: str, event: str, detail: Mapping[str, object]) -> None:
+    import json
+
     from proxy.measure.store.ledger import Batch
     from proxy.measure.store.rows import Timestamps
 
     batch = Batch()
-    batch.events.append((Timestamps().text(time.time()), name, version, event, '{"by":"command line"}'))
+    batch.events.append((Timestamps().text(time.time()), name, version, event, json.dumps(detail)))
     ledger.commit(batch)
 
 

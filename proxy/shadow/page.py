@@ -278,6 +278,10 @@ def _texts(one: Json) -> str:
     )
 
 
+def _detail(detail: Json) -> str:
+    return "; ".join([str(detail[name]) for name in ("why", "done") if detail.get(name)])
+
+
 def _history(told: Json) -> str:
-    rows = [[event["at"][:19], event["event"], event["detail"].get("why", "")] for event in told["events"]]
+    rows = [[event["at"][:19], event["event"], _detail(event["detail"])] for event in told["events"]]
     return pictures.section("What happened to it", pictures.table(["at", "what", "why"], rows))

@@ -51,6 +51,12 @@ def names(ledger: Ledger) -> list[str]:
     return [row["experiment"] for row in rows]
 
 
+def terms_of_record(ledger: Ledger, name: str) -> Terms | None:
+    """As it began last."""
+    started = [one for one in ledger.events(0) if one.experiment == name and one.event == "started"]
+    return Terms.loaded(started[-1].detail) if started else None
+
+
 def report(ledger: Ledger, name: str, day: str) -> Json | None:
     """None where the store knows no such experiment. `day`: today, as in the records."""
     events = [event for event in ledger.events(0) if event.experiment == name]

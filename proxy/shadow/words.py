@@ -23,7 +23,7 @@ def next_step(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
         how = better.get(told["label"] or "", "Within the margin it is as good as")
         return (
             f"Move traffic to {candidate}, in steps: `weighbridge shadow promote {name}` prints the canary for the"
-            f" config. {how} the primary on {terms.primary.name if terms.primary else 'every metric'}."
+            f" config, and with `--apply` writes it there. {how} the primary on {terms.primary.name if terms.primary else 'every metric'}."
         )
     if state == State.REJECT:
         return (
