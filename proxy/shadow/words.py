@@ -21,9 +21,10 @@ def next_step(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
     if state == State.PROMOTE:
         better = {"better": "It is better than", "worse": "It is a little worse than, but within the margin of,"}
         how = better.get(told["label"] or "", "Within the margin it is as good as")
+        lead = terms.primary.name if terms.primary is not None else "every metric"
         return (
             f"Move traffic to {candidate}, in steps: `weighbridge shadow promote {name}` prints the canary for the"
-            f" config, and with `--apply` writes it there. {how} the primary on {terms.primary.name if terms.primary else 'every metric'}."
+            f" config, and with `--apply` writes it there. {how} the primary on {lead}."
         )
     if state == State.REJECT:
         return (
