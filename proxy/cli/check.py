@@ -94,9 +94,12 @@ def report(config: Config) -> Iterator[str]:
         yield "no keys: whoever reaches the proxy may call"
     if config.shadow:
         from proxy.cli.shadow import consent
+        from proxy.measure.store.ledger import Ledger
 
+        path = config.database
+        ledger = Ledger(path) if path is not None and path.exists() else None
         yield ""
-        yield from (_clean(line) for line in consent(config))
+        yield from (_clean(line) for line in consent(config, ledger))
     if config.warnings:
         yield ""
         yield from (_clean(f"warning: {warning}") for warning in config.warnings)

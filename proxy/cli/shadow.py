@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from proxy.config import Config
     from proxy.config.shadow import Candidate
     from proxy.measure.store.ledger import Ledger
+    from proxy.shadow.planning import Traffic
+    from proxy.shadow.terms import Terms
 
 _DONE = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
 
@@ -164,7 +167,7 @@ def _list(config: Config | None, ledger: Ledger | None) -> Iterator[str]:
     from proxy.shadow.lines import as_list, money
     from proxy.shadow.report import names, report
 
-    configured = [] if config is None else list(consent(config))
+    configured = [] if config is None else list(consent(config, ledger))
     yield from configured
     known = names(ledger) if ledger is not None else []
     if known and ledger is not None:
@@ -180,11 +183,11 @@ def _list(config: Config | None, ledger: Ledger | None) -> Iterator[str]:
         yield "no experiments: write one under `shadow` in the config (docs/shadow.md)"
 
 
-def consent(config: Config) -> Iterator[str]:
-    """Whose prompts go to which vendor, and what each experiment is going to take."""
+def consent(config: Config, ledger: Ledger | None) -> Iterator[str]:
+    """Whose prompts go to which vendor, and what each experiment is going to take. `ledger`: of recent traffic."""
     from proxy.shadow.lines import share
+    from proxy.shadow.planning import plan, traffic
     from proxy.shadow.terms import experiments
-    from proxy.shadow.words import plan
 
     allowed = [key.name for key in config.keys if key.shadow != "never"]
     for terms, candidate, section in experiments(config):
@@ -204,11 +207,29 @@ def consent(config: Config) -> Iterator[str]:
         if section.similarity is not None:
             vendor = section.similarity.provider
             yield f"  {vendor} ({config.providers[vendor].base_url}) will see both answers, to compare their meaning"
-        yield f"  {plan(terms)}"
+        seen = traffic(ledger, terms.routes, datetime.now(UTC))
+        yield f"  {plan(terms, seen, _usd_per_call(config, terms, candidate, seen) if seen is not None else None)}"
         if any(gauge.feedback is not None for gauge in terms.gauges):
             yield "  feedback counts only where both answers of a pair were rated; clients see the primary's alone, so"
             yield "  somebody must be shown both: see `User feedback` in docs/shadow.md"
         yield f"  decides: {', '.join(f'{gauge.name} ({gauge.rule})' for gauge in terms.gauges)}"
+
+
+def _usd_per_call(config: Config, terms: Terms, candidate: Candidate, seen: Traffic) -> float | None:
+    from proxy.assemble import price_of, prices
+    from proxy.config import Target
+    from proxy.shadow.planning import usd_per_call
+
+    book = prices(config)
+
+    def rates(target: str) -> tuple[float | None, float | None]:
+        tariff = price_of(book, config, Target(target=target)).tariff
+        return (None, None) if tariff is None else (tariff.rates.input * 1e6, tariff.rates.output * 1e6)
+
+    judge = terms.primary.judge if terms.primary is not None else None
+    served = config.routes[terms.routes[0]].targets[0].target
+    judging = rates(judge.model) if judge is not None else None
+    return usd_per_call(seen, rates(candidate.target), judging, rates(served), terms.noise)
 
 
 def _wrong(what: str, hint: str) -> int:

@@ -7,11 +7,10 @@ from typing import Any
 
 from policies import evidence
 from policies.trial import ENOUGH, State
+from proxy.shadow.planning import USUAL_DEVIATION
 from proxy.shadow.standing import Tally
 from proxy.shadow.terms import Gauge, Terms
 
-_USUAL_DEVIATION = 0.35
-"""Of paired differences, before anything is known: judges with ties and yes/no scores lie about there."""
 _LARGE_SHARE = 0.2
 
 
@@ -72,25 +71,13 @@ def units_left(gauge: Gauge, terms: Terms, tally: Tally) -> int:
     counts = tally.counts.get(gauge.name, {})
     n = evidence.total(counts)
     if not n:
-        return 0 if gauge != terms.primary else evidence.plan(_USUAL_DEVIATION, gauge.margin).likely
+        return 0 if gauge != terms.primary else evidence.plan(USUAL_DEVIATION, gauge.margin).likely
     if evidence.log_above(counts, -gauge.margin) >= evidence.bar(terms.alpha):
         return 0
     room = max(evidence.mean(counts) + gauge.margin, gauge.margin / 4)
-    deviation = evidence.deviation(counts) if n >= 30 else _USUAL_DEVIATION
+    deviation = evidence.deviation(counts) if n >= 30 else USUAL_DEVIATION
     applies = n / tally.units if tally.units else 1.0
     return max(1, round((evidence.plan(deviation, room, terms.alpha, len(terms.gauges)).likely - n) / applies))
-
-
-def plan(terms: Terms) -> str:
-    """Before the start: what an experiment is going to take."""
-    if terms.primary is None:
-        return f"no primary metric: a report without a verdict, at most {terms.total:g} USD"
-    expected = evidence.plan(_USUAL_DEVIATION, terms.primary.margin, terms.alpha, len(terms.gauges))
-    short = "" if expected.likely <= terms.max_units else f"; more than max_units ({terms.max_units:,})"
-    return (
-        f"about {expected.likely:,} conversations to a verdict, nine in ten within {expected.most:,}{short};"
-        f" at most {terms.per_day:g} USD a day, {terms.total:g} USD in all"
-    )
 
 
 def warnings(told: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
@@ -19,6 +20,7 @@ from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.rows import Timestamps
 from proxy.shadow.experiment import Experiment
 from proxy.shadow.mirror import Mirror
+from proxy.shadow.planning import plan, traffic, usd_per_call
 from proxy.shadow.summary import summary
 
 ACTIONS = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
@@ -63,6 +65,12 @@ class _Pages:
                 self._state.create_shadow(name, told)
             except ValueError as error:
                 raise Refusal(400, f"This is no experiment: {error}.") from None
+            made = [one for one in self._state.mirror.experiments.values() if one.terms.name.partition(":")[0] == name]
+            plans = await asyncio.to_thread(lambda: [_planned(one, self._ledger) for one in made])
+            shown = await self._shown(made)
+            return self._answer(
+                {"experiments": [{**one, "plan": plan} for one, plan in zip(shown, plans, strict=True)]}
+            )
         return self._answer({"experiments": await self._shown([*self._state.mirror.experiments.values()])})
 
     async def _shown(self, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
@@ -105,6 +113,23 @@ class _Pages:
         self._state.learners.liked(id, float(score))
         self._state.mirror.liked()
         return self._answer({"id": id, "score": score, "name": name})
+
+
+def _planned(experiment: Experiment, ledger: Ledger | None) -> str:
+    """What it is going to take, in words."""
+    terms = experiment.terms
+    seen = traffic(ledger, terms.routes, datetime.now(UTC))
+    if seen is None:
+        return plan(terms)
+    judge, again = experiment.judge, next(iter(experiment.primaries.values()), None)
+    usd = usd_per_call(
+        seen,
+        next(iter(experiment.plans.values())).targets[0].prices(),
+        judge.targets[0].prices() if judge is not None else None,
+        again.targets[0].prices() if again is not None else None,
+        terms.noise,
+    )
+    return plan(terms, seen, usd)
 
 
 async def _object(request: Request) -> dict[str, Any]:
