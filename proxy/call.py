@@ -42,6 +42,7 @@ async def call(
     run = engine.begin(task)
     exchange = run.exchange
     exchange.model, exchange.stream, exchange.parent_id = ask.model[:200], ask.stream, parent
+    exchange.operation = ask.operation
     exchange.marks.scheduled = due_ns
     exchange.request_bytes = len(ask.raw)
     leaving = None

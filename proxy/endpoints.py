@@ -75,20 +75,25 @@ class Door(NamedTuple):
     parse: Callable[[bytes, Headers], Request]
     """Body and headers; raises `Refusal` (400)."""
     form: Form
+    operation: str
+
+
+def _door(request: type[Request], form: Form) -> Door:
+    return Door(request.parse, form, request.operation)
 
 
 DOORS: dict[str, Door] = {
-    "/v1/chat/completions": Door(ChatRequest.parse, OPENAI),
-    "/v1/messages": Door(MessagesRequest.parse, ANTHROPIC),
-    "/v1/messages/count_tokens": Door(CountTokensRequest.parse, ANTHROPIC),
-    "/v1/responses": Door(ResponsesRequest.parse, OPENAI),
-    "/v1/completions": Door(CompletionsRequest.parse, OPENAI),
-    "/v1/embeddings": Door(EmbeddingsRequest.parse, OPENAI),
-    "/v1/moderations": Door(ModerationsRequest.parse, OPENAI),
-    "/v1/rerank": Door(RerankRequest.parse, OPENAI),
-    "/v1/images/generations": Door(ImagesRequest.parse, OPENAI),
-    "/v1/audio/speech": Door(SpeechRequest.parse, BYTES),
-    "/v1/audio/transcriptions": Door(TranscriptionsRequest.parse, BYTES),
+    "/v1/chat/completions": _door(ChatRequest, OPENAI),
+    "/v1/messages": _door(MessagesRequest, ANTHROPIC),
+    "/v1/messages/count_tokens": _door(CountTokensRequest, ANTHROPIC),
+    "/v1/responses": _door(ResponsesRequest, OPENAI),
+    "/v1/completions": _door(CompletionsRequest, OPENAI),
+    "/v1/embeddings": _door(EmbeddingsRequest, OPENAI),
+    "/v1/moderations": _door(ModerationsRequest, OPENAI),
+    "/v1/rerank": _door(RerankRequest, OPENAI),
+    "/v1/images/generations": _door(ImagesRequest, OPENAI),
+    "/v1/audio/speech": _door(SpeechRequest, BYTES),
+    "/v1/audio/transcriptions": _door(TranscriptionsRequest, BYTES),
 }
 """By path. All are asked by POST."""
 
@@ -127,6 +132,7 @@ class Doors:
         except asyncio.CancelledError:
             early = shutting_down()  # the server does not wait any longer for the rest of the body
         run = self.engine.begin(task)
+        run.exchange.operation = door.operation
         carry: Carry | None = None
         try:
             if early is not None:

@@ -24,6 +24,13 @@ class Origin(StrEnum):
     """A line of `/v1/batches`: worked off by a provider's batch API, or by us in the background."""
 
 
+OPERATIONS = (
+    "chat", "responses", "messages", "completions", "embeddings", "moderations", "rerank", "images", "speech",
+    "transcriptions", "count_tokens",
+)  # fmt: skip
+"""What can be asked for: the closed set of `Exchange.operation`, as `wire.request.Request.operation` names it."""
+
+
 class Marks:
     """The moments of an exchange or an attempt (monotonic nanoseconds; 0 = never).
 
@@ -194,6 +201,7 @@ class Exchange:
         "kind",
         "marks",
         "model",
+        "operation",
         "origin",
         "outcome",
         "parent_id",
@@ -223,6 +231,8 @@ class Exchange:
         """Route name, or None where the request named a target directly or nothing was found."""
         self.model = ""
         """The model name the client asked for, cut at 200 characters."""
+        self.operation = ""
+        """One of `OPERATIONS`."""
         self.stream = False
         self.decision: Decision | None = None
         self.attempts: list[Attempt] = []

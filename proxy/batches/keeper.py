@@ -282,6 +282,7 @@ class Keeper:
         now = self._engine.clock.now()
         exchange = Exchange(minted.id, about["created_at"], now, Origin.BATCH)
         exchange.parent_id, exchange.key, exchange.model = about["id"], about["key"], asked.ask.model[:200]
+        exchange.operation = asked.ask.operation
         exchange.status = answered.line["response"]["status_code"]
         attempt = Attempt(1, target.name, target.endpoint.provider, target.endpoint.model, now)
         attempt.status, attempt.usage = result.status, answered.usage

@@ -142,6 +142,7 @@ class Metrics:
         self._failovers: dict[tuple[str, str, str], int] = {}
         self._retries: dict[tuple[str, str], int] = {}
         self._decisions: dict[tuple[str, str], int] = {}
+        self._operations: dict[tuple[str, str], int] = {("chat", Outcome.OK): 0}
         self._loaded = self._started
         self._inflight: Callable[[], int] = lambda: 0
         self._lag: Callable[[], float] = lambda: 0.0
@@ -210,6 +211,8 @@ class Metrics:
             last = self._targets.get(winner.target) or self._direct_target(winner.provider)
         requests, key = self._requests, (route, last.label, exchange.outcome)
         requests[key] = requests.get(key, 0) + 1
+        operations, which = self._operations, (exchange.operation, exchange.outcome)
+        operations[which] = operations.get(which, 0) + 1
         marks = exchange.marks
         if marks.received and marks.end:
             duration = marks.end - marks.received
@@ -330,6 +333,10 @@ class Metrics:
         for labels, count in self._requests.copy().items():
             requests.add_metric(labels, count)
         yield requests
+        operations = _counter("operations", "Requests answered, by what was asked for.", "operation", "outcome")
+        for pair, count in self._operations.copy().items():
+            operations.add_metric(pair, count)
+        yield operations
         attempts = _counter(
             "attempts", "Tries at one target, by how they ended.", "route", "target", "outcome", "error_kind"
         )

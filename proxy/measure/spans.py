@@ -47,6 +47,9 @@ PROVIDERS = {
 }
 """`gen_ai.provider.name` where it is not our name; others keep theirs."""
 
+OPERATIONS = {"responses": "chat", "messages": "chat", "completions": "text_completion"}
+"""`gen_ai.operation.name` where it is not our name."""
+
 Attributes = Mapping[str, Any]
 
 
@@ -136,15 +139,16 @@ class Spans:
             start_time=at,
             end_time=wall(exchange.marks.end),
         )
+        operation = OPERATIONS.get(exchange.operation, exchange.operation)
         for attempt in exchange.attempts:
             marks = attempt.marks
             yield ReadableSpan(
-                name=f"chat {attempt.model}",
+                name=f"{operation} {attempt.model}",
                 context=SpanContext(trace_id, self._span_id(attempt), is_remote=False, trace_flags=_SAMPLED),
                 parent=here,
                 resource=self._resource,
                 kind=SpanKind.CLIENT,
-                attributes=_attempt_attributes(attempt, stream=exchange.stream),
+                attributes=_attempt_attributes(attempt, operation, stream=exchange.stream),
                 events=[Event("first_content", timestamp=wall(marks.first_content))] if marks.first_content else (),
                 status=_status(attempt.outcome, attempt.kind),
                 start_time=wall(marks.received),
@@ -188,12 +192,12 @@ def _exchange_attributes(exchange: Exchange) -> Attributes:
     )
 
 
-def _attempt_attributes(attempt: Attempt, *, stream: bool) -> Attributes:
+def _attempt_attributes(attempt: Attempt, operation: str, *, stream: bool) -> Attributes:
     usage = attempt.usage
     times = timing.attempt_times(attempt, stream=stream)
     return _known(
         {
-            "gen_ai.operation.name": "chat",
+            "gen_ai.operation.name": operation or None,
             "gen_ai.provider.name": PROVIDERS.get(attempt.provider, attempt.provider),
             "gen_ai.request.model": attempt.model,
             "gen_ai.response.model": attempt.response_model,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from proxy.prices.assumed import ASSUMED_INPUT, ASSUMED_OUTPUT
 from proxy.upstreams import Target
 
-ASSUMED_INPUT, ASSUMED_OUTPUT = 20e-6, 100e-6
-"""USD a token where no price is known: dearer than what is common, so that a budget is kept all the same."""
 ASSUMED_ANSWER = 4096
 """Tokens of an answer whose request names no limit."""
 BYTES_PER_TOKEN = 2

@@ -42,7 +42,7 @@ _SERVED = (
     " /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
 )
 _MOST = 1000
-_FILTERS = ("route", "target", "outcome", "origin", "key", "min_attempts", "failed", "since", "until")
+_FILTERS = ("route", "target", "outcome", "origin", "operation", "key", "min_attempts", "failed", "since", "until")
 
 
 class Names(Protocol):

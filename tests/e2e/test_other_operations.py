@@ -12,6 +12,8 @@ import openai
 import pytest
 from openai.types import Completion, CreateEmbeddingResponse
 
+from proxy.endpoints import DOORS
+from proxy.record import OPERATIONS
 from proxy.simulated.embeddings import vectors, wanted_of
 from tests import processes
 from tests.e2e.everyone import World, everyone
@@ -134,6 +136,10 @@ def test_what_is_not_served_says_what_is(world: World) -> None:
     assert world.proxy.ask("/v1/embeddings").status == 405
 
 
+def test_every_door_has_an_operation_that_records_know() -> None:
+    assert {door.operation for door in DOORS.values()} == set(OPERATIONS)
+
+
 def test_records_have_usage(tmp_path: Path) -> None:
     with everyone(tmp_path, routes={"e": {"targets": ["openai/text-embedding-3-small"]}}) as world:
         sent = {"model": "e", "input": "some text"}
@@ -141,7 +147,10 @@ def test_records_have_usage(tmp_path: Path) -> None:
         assert world.proxy.ask("/v1/responses", {"model": "openai", "input": "some text"}).status == 200
         sent = {"model": "openai", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9}
         assert world.proxy.ask("/v1/messages", sent).status == 200
-    found = processes.rows(tmp_path, "SELECT outcome, input_tokens, output_tokens FROM v_exchanges ORDER BY at")
+    found = processes.rows(
+        tmp_path, "SELECT operation, outcome, input_tokens, output_tokens FROM v_exchanges ORDER BY at"
+    )
     assert [row["outcome"] for row in found] == ["ok"] * 3
+    assert [row["operation"] for row in found] == ["embeddings", "responses", "messages"]
     assert all(row["input_tokens"] > 0 for row in found)
     assert [row["output_tokens"] > 0 for row in found] == [False, True, True]

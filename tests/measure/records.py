@@ -55,6 +55,7 @@ def exchange(
     id: str = "req_1",
     route: str | None = "chat",
     stream: bool = False,
+    operation: str = "chat",
     outcome: Outcome | None = None,
     end_ms: float = 101.0,
     answered: bool | None = None,
@@ -62,6 +63,7 @@ def exchange(
     """Ends as its last attempt did, which is the winner if it went well (or `answered`)."""
     made = Exchange(id, AT, T0)
     made.route, made.model, made.stream = route, route or "gone/model", stream
+    made.operation = operation
     made.attempts.extend(attempts)
     if attempts:
         last = attempts[-1]

@@ -17,7 +17,7 @@ from policies.verdict import VERDICTS, Failover, Kind, Outcome
 from proxy.measure import prometheus
 from proxy.measure.bus import Bus
 from proxy.measure.prometheus import Metrics
-from proxy.record import Decision, Exchange, Origin
+from proxy.record import OPERATIONS, Decision, Exchange, Origin
 from tests.measure.records import MS, ROUTES, TARGETS, TRACE, any_exchange, attempt, exchange, streamed, used
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -113,6 +113,15 @@ def test_the_winner_is_the_target_even_where_another_attempt_ended_later() -> No
     both.winner = won
     shown.accept(both)
     assert samples(shown, "requests_total") == {("ok", "chat", TARGETS[0]): 1}
+
+
+def test_what_was_asked_for_is_counted_by_how_it_ended() -> None:
+    shown = metrics()
+    for operation, kind in (("chat", Kind.OK), ("embeddings", Kind.OK), ("embeddings", Kind.TIMEOUT)):
+        shown.accept(exchange(attempt(kind=kind), operation=operation))
+    assert samples(shown, "operations_total") == {
+        ("chat", "ok"): 1, ("embeddings", "ok"): 1, ("embeddings", "timeout"): 1,
+    }  # fmt: skip
 
 
 def test_shadow_and_bench_traffic_is_left_to_the_store() -> None:
@@ -231,6 +240,9 @@ def test_no_traffic_makes_more_than_5000_series_of_10_routes_and_10_targets() ->
                 shown.accept(exchange(streamed(attempt(target, kind)), route=route, stream=True, answered=True))
         for outcome in (Outcome.NO_TARGET, Outcome.CLIENT_ERROR, Outcome.INTERNAL_ERROR):
             shown.accept(exchange(route=route, outcome=outcome))
+    for operation in OPERATIONS:
+        for outcome in Outcome:
+            shown.accept(exchange(route="route-0", outcome=outcome, operation=operation))
     for kind in passing:
         for before in targets:
             for after in targets:

@@ -77,6 +77,14 @@ def test_what_the_spans_say() -> None:
     assert "error.type" not in good
 
 
+def test_the_operation_is_named_as_the_conventions_do() -> None:
+    for operation, name in (("messages", "chat"), ("completions", "text_completion"), ("embeddings", "embeddings")):
+        _, span = made(exchange(used(attempt()), operation=operation))
+        assert span.attributes is not None
+        assert span.attributes["gen_ai.operation.name"] == name
+        assert span.name == f"{name} gpt"
+
+
 def test_it_goes_on_with_the_clients_trace_and_the_upstreams_span() -> None:
     one = failed_over()
     one.trace = trace_of(f"00-{TRACE}-{PARENT}-01".encode())

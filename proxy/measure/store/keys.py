@@ -56,7 +56,7 @@ def create(
     )
     with _writing(path) as connection:
         try:
-            connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", row)
+            connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL)", row)
         except sqlite3.IntegrityError:
             raise NoKey(f"there is a key named {name!r} (or was): take another name") from None
     return secret
@@ -89,7 +89,7 @@ def stored(path: Path) -> list[StoredKey]:
             name, digest, begins, bool(direct), None if routes is None else tuple(orjson.loads(routes)),
             tuple(orjson.loads(tags)), created, revoked,
         )
-        for name, digest, begins, direct, routes, tags, created, revoked in rows
+        for name, digest, begins, direct, routes, tags, created, revoked, _ in rows
     ]  # fmt: skip
 
 

@@ -20,7 +20,10 @@ from proxy.measure.store.upkeep import iso
 from proxy.measure.store.writer import StoreSink
 
 FILTERS: Mapping[str, str] = {
-    **{name: f"{name} = ?" for name in ("origin", "route", "target", "provider", "model", "key", "outcome")},
+    **{
+        name: f"{name} = ?"
+        for name in ("origin", "operation", "route", "target", "provider", "model", "key", "outcome")
+    },
     **{name: f"{name} = ?" for name in ("error_kind", "parent_id")},
     "min_attempts": "attempts >= CAST(? AS INTEGER)",
     "failed": "(outcome NOT IN ('ok', 'client_error', 'client_closed')) = CAST(? AS INTEGER)",

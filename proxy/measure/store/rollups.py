@@ -16,34 +16,65 @@ from typing import Any
 import orjson
 
 from proxy.measure import sketch
+from proxy.measure.spending import ASSUMED_SQL
 
 SPANS = {"minute": 16, "day": 10}
 """Span -> how much of the ISO text of a moment names it."""
 WATERMARK = "rolled_up"
 
-_SUMS = (
+_FIRST_SUMS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_tokens", "output_text_tokens", "reasoning_tokens",
     "cost_usd", "unpriced",
 )  # fmt: skip
-_EXCHANGE_SUMS = ("requests", "failovers", "streams", "stalled", "stall_ns", "overhead_ns", *_SUMS)
-_ATTEMPT_SUMS = ("attempts", "failed", *_SUMS)
+"""Those that the first rollups had."""
+_SUMS = (*_FIRST_SUMS, "assumed_usd")
+_OF_EXCHANGES = ("requests", "failovers", "streams", "stalled", "stall_ns", "overhead_ns")
+_OF_ATTEMPTS = ("attempts", "failed")
+_EXCHANGE_SUMS, _ATTEMPT_SUMS = (*_OF_EXCHANGES, *_SUMS), (*_OF_ATTEMPTS, *_SUMS)
 _HISTOGRAMS = ("ttft", "e2e")
 
 
-def _columns(sums: tuple[str, ...]) -> str:
-    return ", ".join(f"{name} {'REAL' if name == 'cost_usd' else 'INTEGER'} NOT NULL" for name in sums)
+_FIRST_PLACE = ("span", "at", "origin", "route", "key", "target")
+_PLACE = (*_FIRST_PLACE, "operation")
+PLACE = ", ".join(_PLACE)
+"""What a row is about; the text is empty where there is none."""
 
 
-_PLACE = ", ".join(f"{name} TEXT NOT NULL" for name in ("span", "at", "origin", "route", "key", "target"))
-_KEY = "PRIMARY KEY (span, at, origin, route, key, target)"
+def _table(name: str, place: tuple[str, ...], sums: tuple[str, ...], histograms: tuple[str, ...]) -> str:
+    kinds = {name: "REAL" if name.endswith("_usd") else "INTEGER" for name in sums}
+    columns = [f"{name} TEXT NOT NULL" for name in place]
+    columns += [f"{name} {kind} NOT NULL" for name, kind in kinds.items()]
+    columns += ["outcomes TEXT NOT NULL", *(f"{name} BLOB NOT NULL" for name in histograms)]
+    return f"CREATE TABLE {name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(place)})) WITHOUT ROWID"
+
+
 TABLES = (
-    f"CREATE TABLE rollups ({_PLACE}, {_columns(_EXCHANGE_SUMS)}, outcomes TEXT NOT NULL, ttft BLOB NOT NULL,"
-    f" e2e BLOB NOT NULL, {_KEY}) WITHOUT ROWID",
-    f"CREATE TABLE attempt_rollups ({_PLACE}, {_columns(_ATTEMPT_SUMS)}, outcomes TEXT NOT NULL, {_KEY}) WITHOUT ROWID",
+    _table("rollups", _FIRST_PLACE, (*_OF_EXCHANGES, *_FIRST_SUMS), _HISTOGRAMS),
+    _table("attempt_rollups", _FIRST_PLACE, (*_OF_ATTEMPTS, *_FIRST_SUMS), ()),
     "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
 )
+"""As they were first made."""
 
-_SHOWN = "span, at, origin, nullif(route, '') AS route, nullif(key, '') AS key, nullif(target, '') AS target"
+
+def _anew(name: str, own: tuple[str, ...], histograms: tuple[str, ...]) -> tuple[str, ...]:
+    """The table once more, with the operation in its key: SQLite cannot change a key."""
+    old = ", ".join((*_FIRST_PLACE, *own, *_FIRST_SUMS, "outcomes", *histograms))
+    return (
+        f"ALTER TABLE {name} RENAME TO former",
+        _table(name, _PLACE, (*own, *_FIRST_SUMS, "assumed_usd"), histograms),
+        f"INSERT INTO {name} ({old}, operation, assumed_usd) SELECT {old}, '', 0.0 FROM former",  # noqa: S608
+        "DROP TABLE former",
+    )
+
+
+BY_OPERATION = (
+    "DROP VIEW IF EXISTS v_rollups",
+    "DROP VIEW IF EXISTS v_attempt_rollups",
+    *_anew("rollups", _OF_EXCHANGES, _HISTOGRAMS),
+    *_anew("attempt_rollups", _OF_ATTEMPTS, ()),
+)
+
+_SHOWN = ", ".join(("span, at, origin", *(f"nullif({name}, '') AS {name}" for name in _PLACE[3:])))
 VIEWS = (
     "DROP VIEW IF EXISTS v_rollups",
     "DROP VIEW IF EXISTS v_attempt_rollups",
@@ -55,29 +86,31 @@ CREATE VIEW v_attempt_rollups AS SELECT {_SHOWN}, attempts, failed, outcomes, {"
 FROM attempt_rollups""",  # noqa: S608
 )
 
-_EXCHANGES = """
-SELECT e.n, e.at, e.origin, coalesce(e.route, ''), coalesce(e.key, ''), coalesce(w.target, l.target, ''), e.outcome,
+_EXCHANGES = f"""
+SELECT e.n, e.at, e.origin, coalesce(e.route, ''), coalesce(e.key, ''), coalesce(w.target, l.target, ''),
+  coalesce(e.operation, ''), e.outcome,
   e.ttft_ns, e.e2e_ns, 1, e.failovers > 0, e.stream, coalesce(w.stall_count, 0) > 0, coalesce(w.stall_ns, 0),
   coalesce(e.overhead_ns, 0), coalesce(w.uncached_input_tokens, 0), coalesce(w.cache_read_tokens, 0),
   coalesce(w.cache_write_tokens, 0), coalesce(w.output_text_tokens, 0), coalesce(w.reasoning_tokens, 0),
-  coalesce(e.cost_usd, 0.0), w.target IS NOT NULL AND w.cost_usd IS NULL
+  coalesce(e.cost_usd, 0.0), w.target IS NOT NULL AND w.cost_usd IS NULL,
+  (SELECT coalesce(sum({ASSUMED_SQL}), 0.0) FROM attempts a WHERE a.exchange_n = e.n)
 FROM exchanges e
 LEFT JOIN attempts w ON w.exchange_n = e.n AND w.attempt_no = e.winner_no
 LEFT JOIN attempts l ON l.exchange_n = e.n AND l.attempt_no = e.last_no
-WHERE e.n > ? ORDER BY e.n LIMIT ?"""
-_ATTEMPTS = """
-SELECT e.at, e.origin, coalesce(e.route, ''), coalesce(e.key, ''), a.target, a.outcome,
+WHERE e.n > ? ORDER BY e.n LIMIT ?"""  # noqa: S608
+_ATTEMPTS = f"""
+SELECT e.at, e.origin, coalesce(e.route, ''), coalesce(e.key, ''), a.target, coalesce(e.operation, ''), a.outcome,
   1, a.outcome NOT IN ('ok', 'client_closed', 'client_error'), coalesce(a.uncached_input_tokens, 0),
   coalesce(a.cache_read_tokens, 0), coalesce(a.cache_write_tokens, 0), coalesce(a.output_text_tokens, 0),
   coalesce(a.reasoning_tokens, 0), coalesce(a.cost_usd, 0.0),
-  a.cost_usd IS NULL AND (a.uncached_input_tokens IS NOT NULL OR a.outcome = 'ok')
-FROM attempts a JOIN exchanges e ON e.n = a.exchange_n WHERE a.exchange_n > ? AND a.exchange_n <= ?"""
+  a.cost_usd IS NULL AND (a.uncached_input_tokens IS NOT NULL OR a.outcome = 'ok'), {ASSUMED_SQL}
+FROM attempts a JOIN exchanges e ON e.n = a.exchange_n WHERE a.exchange_n > ? AND a.exchange_n <= ?"""  # noqa: S608
 
 Place = tuple[str, ...]
 
 
 class Cell:
-    """What is added up for one place: span, moment, origin, route, key, target."""
+    """What is added up for one place (`PLACE`)."""
 
     __slots__ = ("e2e", "outcomes", "sums", "ttft")
 
@@ -129,9 +162,9 @@ def roll_up(connection: sqlite3.Connection, most: int) -> int:
     cells: dict[Place, Cell] = {}
     for place, records in _placed([row[1:] for row in found]).items():
         cell = cells[place] = Cell(len(_EXCHANGE_SUMS))
-        cell.add([row[8:] for row in records], [row[5] for row in records])
+        cell.add([row[9:] for row in records], [row[6] for row in records])
         for row in records:
-            outcome, ttft, e2e = row[5:8]
+            outcome, ttft, e2e = row[6:9]
             if ttft is not None:
                 sketch.add(cell.ttft, ttft)
             if e2e is not None and outcome == "ok":
@@ -141,7 +174,7 @@ def roll_up(connection: sqlite3.Connection, most: int) -> int:
     tried = connection.execute(_ATTEMPTS, (done, last)).fetchall()
     for place, records in _placed(tried).items():
         tries[place] = Cell(len(_ATTEMPT_SUMS))
-        tries[place].add([row[6:] for row in records], [row[5] for row in records])
+        tries[place].add([row[7:] for row in records], [row[6] for row in records])
     _save(connection, "attempt_rollups", _in_spans(tries), _ATTEMPT_SUMS, ())
     connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (WATERMARK, last))
     return len(found)
@@ -154,10 +187,10 @@ def watermark(connection: sqlite3.Connection) -> int:
 
 
 def _placed(records: list[tuple[Any, ...]]) -> dict[Place, list[tuple[Any, ...]]]:
-    """By minute and what follows it in a place. A record begins with its moment, origin, route, key and target."""
+    """By minute and what follows it in a place. A record begins with its moment and the rest of its place."""
     placed: dict[Place, list[tuple[Any, ...]]] = {}
     for record in records:
-        place = (record[0][: SPANS["minute"]], *record[1:5])
+        place = (record[0][: SPANS["minute"]], *record[1:6])
         if place in placed:
             placed[place].append(record)
         else:
@@ -186,10 +219,10 @@ def _save(
 ) -> None:
     """Adds the cells to what the table has of them already."""
     columns = (*sums, "outcomes", *histograms)
-    place = "span = ? AND at = ? AND origin = ? AND route = ? AND key = ? AND target = ?"
+    place = " AND ".join(f"{name} = ?" for name in _PLACE)
     query = f"SELECT {', '.join(columns)} FROM {table} WHERE {place}"  # noqa: S608
-    insert = f"INSERT OR REPLACE INTO {table} (span, at, origin, route, key, target, {', '.join(columns)})"
-    insert += f" VALUES ({', '.join('?' * (6 + len(columns)))})"
+    insert = f"INSERT OR REPLACE INTO {table} ({PLACE}, {', '.join(columns)})"
+    insert += f" VALUES ({', '.join('?' * (len(_PLACE) + len(columns)))})"
     for where, cell in cells.items():
         held = connection.execute(query, where).fetchone()
         if held is not None:

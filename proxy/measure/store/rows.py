@@ -37,7 +37,7 @@ _EXCHANGE = (
     *(_INT,) * 3,  # ttft, e2e, overhead
     *(_GIVEN,) * len(MARKS),
     *(_POSITIVE, _INT, _INT, _INT),  # first_answer, answer, before, relay
-    *(_TEXT, _TEXT),  # trace_id, tags
+    *(_TEXT, _TEXT, _TEXT),  # trace_id, tags, operation
 )
 _ATTEMPT = (
     *(_GIVEN,) * 5,  # exchange_n, attempt_no, target, provider, model
@@ -131,6 +131,7 @@ def exchange_row(n: int, exchange: Exchange, at: str) -> Row:
         _NO_INT if relay is None else relay,
         trace.trace_id if trace is not None else _NO_TEXT,
         " ".join(exchange.tags),
+        exchange.operation,
     )
 
 

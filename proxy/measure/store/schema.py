@@ -121,6 +121,11 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "ALTER TABLE shadow_pairs ADD COLUMN judge_usd REAL",
         "ALTER TABLE shadow_pairs ADD COLUMN similarity_usd REAL",
     ),
+    (
+        "ALTER TABLE exchanges ADD COLUMN operation TEXT",
+        *rollups.BY_OPERATION,
+        "ALTER TABLE keys ADD COLUMN limits TEXT",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
@@ -165,7 +170,7 @@ CREATE VIEW v_conformance AS SELECT at, target, cell, result, nullif(reason, '')
     # column of theirs is asked for.
     f"""
 CREATE VIEW v_exchanges AS SELECT
-  e.n AS record_no, e.id, e.seq, e.at, e.origin, e.parent_id, e.key, e.route,
+  e.n AS record_no, e.id, e.seq, e.at, e.origin, e.operation, e.parent_id, e.key, e.route,
   coalesce(w.target, l.target) AS target, coalesce(w.provider, l.provider) AS provider,
   e.model, w.response_model, e.outcome, e.error_kind, e.status, e.stream, w.finish_reason,
   e.ttft_ns / 1e6 AS ttft_ms, w.tpot_ns / 1e6 AS tpot_ms, e.e2e_ns / 1e6 AS e2e_ms, w.max_gap_ns / 1e6 AS max_gap_ms,
@@ -180,7 +185,7 @@ LEFT JOIN attempts l ON l.exchange_n = e.n AND l.attempt_no = e.last_no""",  # n
     f"""
 CREATE VIEW v_attempts AS SELECT
   e.n AS record_no, e.id || '/' || a.attempt_no AS id, e.id AS exchange_id, a.attempt_no,
-  a.attempt_no IS e.winner_no AS winner, e.seq, e.at, e.origin, e.key, e.route,
+  a.attempt_no IS e.winner_no AS winner, e.seq, e.at, e.origin, e.operation, e.key, e.route,
   a.target, a.provider, a.model, a.response_model, a.upstream_id, a.outcome, a.error_kind, a.status,
   a.retry_after AS retry_after_s, a.detail, a.dropped, a.params_hash, a.replayed, e.stream, a.finish_reason,
   (a.received_ns - e.received_ns) / 1e6 AS begun_ms, a.wait_ns / 1e6 AS wait_ms,

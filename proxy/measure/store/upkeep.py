@@ -75,8 +75,8 @@ def _forget_minutes(connection: sqlite3.Connection, before: str) -> bool:
     gone = 0
     for table in ("rollups", "attempt_rollups"):
         gone += connection.execute(
-            f"DELETE FROM {table} WHERE (span, at, origin, route, key, target) IN ("  # noqa: S608
-            f"SELECT span, at, origin, route, key, target FROM {table} WHERE span = 'minute' AND at < ? LIMIT ?)",
+            f"DELETE FROM {table} WHERE ({rollups.PLACE}) IN ("  # noqa: S608
+            f"SELECT {rollups.PLACE} FROM {table} WHERE span = 'minute' AND at < ? LIMIT ?)",
             (before, CHUNK),
         ).rowcount
     return gone > 0

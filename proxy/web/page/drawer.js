@@ -53,7 +53,7 @@ function facts(found) {
   return h('section', { 'aria-label': 'Facts' }, list([
     ['Id', found.id],
     ['Arrived', new Date(found.at).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })],
-    ['Asked for', `${found.model}${found.stream ? ', as a stream' : ''}`],
+    ['Asked for', `${found.model}${found.operation ? ` by ${found.operation.replace('_', ' ')}` : ''}${found.stream ? ', as a stream' : ''}`],
     ['Answered as', found.response_model],
     ['Key', found.key],
     ['Status', found.status ? `${found.status}` : 'none sent'],

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.measure.store import rows, schema, writer
+from proxy.measure.store import keys, rollups, rows, schema, writer
 from proxy.measure.store.schema import SchemaError
+from tests.measure.records import attempt, exchange
 from tests.measure.store.conftest import ask
 
 V1 = Path(__file__).with_name("version-1.sql")
@@ -65,6 +66,42 @@ def test_each_further_version_follows_from_the_one_before(tmp_path: Path) -> Non
         assert schema.version(connection) == len(later)
         schema.migrate(connection, later)
     assert ask(path, "SELECT id, unit FROM exchanges") == [("req_old", "u")]
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: tuple[object, ...]) -> None:
+    connection.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
+
+
+def test_sums_of_version_9_stay_and_take_operations_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(_connection(path)) as connection:
+        schema.migrate(connection, schema.MIGRATIONS[:1])
+        for statements in schema.MIGRATIONS[1:9]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute("PRAGMA user_version = 9")
+        place = ("day", "2026-11-01", "live", "chat", "app", "openai/gpt")
+        sums = (7, 1, 2, 0, 0, 99, 10, 20, 30, 40, 50, 0.25, 3)
+        blob = rollups.packed({640: 7})
+        _insert(connection, "rollups", (*place, *sums, '{"ok": 7}', blob, blob))
+        _insert(connection, "attempt_rollups", (*place, 8, 1, 10, 20, 30, 40, 50, 0.25, 3, "{}"))
+        connection.execute("INSERT INTO keys VALUES ('app', x'00', 'wb-', 0, NULL, '[]', '2026', NULL)")
+    with closing(writer.connect(path)) as connection:
+        assert schema.version(connection) == len(schema.MIGRATIONS)
+        (old,) = rollups.read(connection, "day", "2026", "2027")
+        assert (old["requests"], old["cost_usd"], old["unpriced"], old["assumed_usd"]) == (7, 0.25, 3, 0.0)
+        assert (old["operation"], old["outcomes"], old["ttft"]) == (None, {"ok": 7}, {640: 7})
+        text = rows.Timestamps().text(1_793_500_000.0)  # the same day
+        for n, operation in enumerate(("chat", "embeddings", "chat"), 1):
+            one = exchange(attempt(), operation=operation)
+            connection.execute(rows.INSERT_EXCHANGE, rows.exchange_row(n, one, text))
+        assert rollups.roll_up(connection, 10) == 3
+    found = "SELECT operation, sum(requests) FROM v_rollups WHERE span = 'day' GROUP BY 1 ORDER BY 1"
+    assert ask(path, found) == [(None, 7), ("chat", 2), ("embeddings", 1)]
+    assert ask(path, "SELECT attempts, failed, operation, assumed_usd FROM v_attempt_rollups WHERE span = 'day'") == [
+        (8, 1, None, 0.0)
+    ]
+    assert [key.name for key in keys.stored(path)] == ["app"]
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
