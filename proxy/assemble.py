@@ -266,6 +266,7 @@ def targets_of(parts: Parts, target: settings.Target, unsupported: str, breaker:
         region=provider.region or "",
         api_version=provider.api_version or "",
         deployment=provider.deployment or "",
+        known=(provider.like or target.provider) if row is not None else "",
     )
     credentials: list[str | None] = [credential.reveal() for credential in provider.credentials] or [None]
     return [

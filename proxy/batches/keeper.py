@@ -26,6 +26,7 @@ from proxy.engine import Engine
 from proxy.errors import Refusal, UpstreamError
 from proxy.measure.bus import Bus
 from proxy.prices.tariff import charge
+from proxy.providers.azure import account_path
 from proxy.providers.base import Minted
 from proxy.providers.batch import BATCHING, NATIVE, Batching, Call, Result
 from proxy.record import Attempt, Exchange, Origin
@@ -406,6 +407,8 @@ class Keeper:
             except StopIteration as end:
                 found: T = end.value
                 return found
+            if wanted.pause:
+                await asyncio.sleep(wanted.pause)
             body = await self._send(target, wanted)
 
     async def _send(self, target: Target, wanted: Call) -> bytes:
@@ -443,6 +446,8 @@ def batching(target: Target) -> Batching | None:
     if target.sign is not None:
         return None
     dialect = target.provider.dialect
-    if dialect == "openai" and target.endpoint.provider not in NATIVE:
+    if dialect == "openai" and target.endpoint.known not in NATIVE:
+        return None
+    if dialect == "azure" and account_path(target.endpoint, "") is None:
         return None
     return BATCHING.get(dialect)

@@ -18,6 +18,7 @@ from proxy.assemble import front
 from proxy.bench.arrivals import recorded
 from proxy.bench.asking import ASKING, answered, request
 from proxy.bench.data import Case
+from proxy.bench.plain import plain
 from proxy.bench.suite import Recorded, Suite, Target
 from proxy.call import Called, call
 from proxy.clock import RealClock
@@ -52,10 +53,14 @@ class Way(NamedTuple):
 class Session:
     """Use it as an async context manager."""
 
-    def __init__(self, config: settings.Config, suite: Suite) -> None:
-        """Raises `ConfigError` if a target of the suite is not to be had."""
+    def __init__(self, config: settings.Config, suite: Suite, as_it_is: bool = False) -> None:
+        """`as_it_is`: no retry, failover, breaker or cool-down stands between a request and its target.
+
+        Raises `ConfigError` if a target of the suite is not to be had.
+        """
         self._config = config
         self._suite = suite
+        self._as_it_is = as_it_is
         self._whole = _with_addresses(config, suite)
         self._transports = Transports()
         self._rng = Random()  # noqa: S311  (chance, not secrets)
@@ -152,6 +157,8 @@ class Session:
             raise ConfigError(
                 [Problem(self._suite.name, f"targets.{target.label}", refusal.message, "weighbridge check lists all")]
             ) from None
+        if self._as_it_is:
+            route = plain(route, self._rng)
         providers = tuple(sorted({one.endpoint.provider for one in route.targets}))
         return Way(model, route, providers, dict(target.params))
 

@@ -220,6 +220,7 @@ class Load(Section):
     think: Duration = Field(default=0.0, description="How long a user waits after an answer before asking again.")
     warmup: Duration = Field(default=3.0, description="Load before it that is not counted.")
     most: Whole = Field(default=2000, ge=1, description="Requests under way at once; what is over it is not sent.")
+    plain: Flag = Field(default=False, description="Send each request once, at once: no retry, breaker or cool-down.")
     patience: Limit | None = Field(default=None, description="A client gives up after this; null: it waits.")
     drill: Drill | None = Field(default=None, description="A fault in the middle.")
 

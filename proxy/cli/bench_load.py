@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     cases = data.load(suite, config.database)
     if args.score:
         scorers.check(suite, cases)
-    session = Session(config, suite)
+    session = Session(config, suite, suite.load.plain)
     plan = planning.plan(suite, cases, session.dearest)
     if args.dry_run:
         print("\n".join(planning.load_told(suite, suite.load, args.target or labels, cases, plan)))

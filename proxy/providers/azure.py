@@ -40,6 +40,16 @@ def _path(to: Endpoint, what: str) -> str:
     return f"{'' if base.endswith('/v1') else f'{under}/v1'}{what}{query}"
 
 
+def account_path(to: Endpoint, what: str) -> str | None:
+    """Of what belongs to the account and to no deployment (files, batches); None where the base URL is below that."""
+    version, base = to.api_version, to.base_url
+    if "/deployments/" in base or base.endswith("/models"):
+        return None
+    if _DATED.match(version) and not base.endswith("/v1"):
+        return f"{'' if base.endswith('/openai') else '/openai'}{what}?api-version={quote(version)}"
+    return _path(to, what)
+
+
 def _deployed(to: Endpoint) -> Endpoint:
     return to._replace(model=to.deployment) if to.deployment else to
 

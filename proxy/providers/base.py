@@ -50,6 +50,8 @@ class Endpoint(NamedTuple):
     """What it has beside chat, of what its dialect can be asked for; None: all of it."""
     quirks: Quirks = PLAIN
     """In what the provider differs, where its answers are not passed on byte for byte."""
+    known: str = ""
+    """The row of the catalog that it is, or is `like`; empty for none."""
 
 
 class Built(NamedTuple):

@@ -17,6 +17,7 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
+from proxy.providers.azure import account_path
 from proxy.providers.base import Endpoint
 
 Json = dict[str, Any]
@@ -31,6 +32,8 @@ class Call(NamedTuple):
     path: str
     body: bytes = b""
     content_type: bytes = b"application/json"
+    pause: float = 0.0
+    """Seconds to wait before it is sent."""
 
 
 class Line(NamedTuple):
@@ -82,17 +85,25 @@ class Batching(Protocol):
 
 
 class OpenAIBatches:
+    endpoint = "/v1/chat/completions"
+
+    def at(self, to: Endpoint, path: str) -> str:
+        return path
+
+    def ready(self, to: Endpoint, file: Json) -> Generator[Call, bytes, str]:
+        """The id of an uploaded file that a batch may be made of."""
+        yield from ()  # a generator like Azure's, though there is nothing to wait for
+        return _id(file)
+
     def submit(self, to: Endpoint, lines: Sequence[Line]) -> Submit:
-        told = [
-            {"custom_id": line.id, "method": "POST", "url": "/v1/chat/completions", "body": line.body} for line in lines
-        ]
-        file = _object((yield _upload("/files", told)))
-        asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        batch = _object((yield Call("POST", "/batches", orjson.dumps(asked))))
+        told = [{"custom_id": line.id, "method": "POST", "url": self.endpoint, "body": line.body} for line in lines]
+        file = yield from self.ready(to, _object((yield _upload(self.at(to, "/files"), told))))
+        asked = {"input_file_id": file, "endpoint": self.endpoint, "completion_window": "24h"}
+        batch = _object((yield Call("POST", self.at(to, "/batches"), orjson.dumps(asked))))
         return _id(batch)
 
     def poll(self, to: Endpoint, id: str) -> Poll:
-        batch = _object((yield Call("GET", f"/batches/{id}")))
+        batch = _object((yield Call("GET", self.at(to, f"/batches/{id}"))))
         status = batch.get("status")
         counts = batch.get("request_counts") or {}
         done = int(counts.get("completed") or 0) + int(counts.get("failed") or 0)
@@ -107,7 +118,7 @@ class OpenAIBatches:
     def fetch(self, to: Endpoint, standing: Standing) -> Fetch:
         found: list[Result] = []
         for ref in standing.refs:
-            for line in _lines((yield Call("GET", f"/files/{ref}/content"))):
+            for line in _lines((yield Call("GET", self.at(to, f"/files/{ref}/content")))):
                 response = line.get("response")
                 if isinstance(response, dict):
                     found.append(Result(line["custom_id"], int(response["status_code"]), response["body"]))
@@ -116,7 +127,33 @@ class OpenAIBatches:
         return found
 
     def cancel(self, to: Endpoint, id: str) -> Call:
-        return Call("POST", f"/batches/{id}/cancel")
+        return Call("POST", self.at(to, f"/batches/{id}/cancel"))
+
+
+class AzureBatches(OpenAIBatches):
+    """As OpenAI's, at the account's address; an uploaded file is looked through first, which takes a while."""
+
+    endpoint = "/chat/completions"
+
+    def at(self, to: Endpoint, path: str) -> str:
+        found = account_path(to, path)
+        if found is None:
+            raise UpstreamError(Kind.UNSUPPORTED, "batch", "the base URL names a deployment; batches are the account's")
+        return found
+
+    def ready(self, to: Endpoint, file: Json) -> Generator[Call, bytes, str]:
+        id = _id(file)
+        for look in range(_LOOKS):
+            if file.get("status") == "processed":
+                return id
+            if file.get("status") == "error":
+                raise UpstreamError(Kind.BAD_REQUEST, "batch", "Azure could not read the uploaded file")
+            file = _object((yield Call("GET", self.at(to, f"/files/{id}"), pause=0.2 * min(25.0, 2.0**look))))
+        raise UpstreamError(Kind.MALFORMED, "batch", "Azure did not get ready with the uploaded file")
+
+
+_LOOKS = 60
+"""At a file that is not ready: about five minutes."""
 
 
 class AnthropicBatches:
@@ -226,15 +263,15 @@ class MistralBatches:
 
 BATCHING: dict[str, Batching] = {
     "openai": OpenAIBatches(),
-    "azure": OpenAIBatches(),
+    "azure": AzureBatches(),
     "anthropic": AnthropicBatches(),
     "gemini": GeminiBatches(),
     "mistral": MistralBatches(),
 }
 """By dialect. All others have no batch API that is known here."""
 
-NATIVE = frozenset({"openai", "azure", "anthropic", "gemini", "mistral"})
-"""Providers, by their known names, whose dialect's batch API is really there: a compatible server may lack it."""
+NATIVE = frozenset({"openai"})
+"""Rows of the catalog of the OpenAI dialect that have its batch API: other compatible servers may lack it."""
 
 
 def _versioned(to: Endpoint, path: str, version: str = "/v1") -> str:

@@ -1,4 +1,5 @@
 """The batch APIs of the simulated upstream: OpenAI's, with files, Anthropic's message batches, Gemini's inline ones.
+The OpenAI dialect has Azure's too, below `/openai`, whose files take a while, and Mistral's, at `/v1/batch/jobs`.
 
 A batch has ended at the second look. Its lines are answered as single requests would be, faults included, and come
 back in another order than they were sent in. A line whose fault breaks the connection is one that expired.
@@ -51,6 +52,8 @@ class Batches:
         self._ask = ask
         self._serve = {"openai": self._openai, "anthropic": self._anthropic, "gemini": self._gemini}.get(dialect)
         self._files: dict[str, bytes] = {}
+        self._unread: set[str] = set()
+        """Files that Azure has not looked through: it has at the second look."""
         self._jobs: dict[str, _Job] = {}
         self.submitted = 0
         """Batches that were taken."""
@@ -84,12 +87,18 @@ class Batches:
     # -- OpenAI
 
     def _openai(self, request: Request) -> Reply | None:
-        path, method = request.path.removeprefix("/v1"), request.method
+        azure = request.path.startswith("/openai/")
+        path, method = request.path.removeprefix("/openai").removeprefix("/v1"), request.method
         if path == "/files" and method == "POST":
-            content = _form_file(request)
             id = f"file-up{len(self._files)}"
-            self._files[id] = content
-            return _json({"id": id, "object": "file", "bytes": len(content), "purpose": "batch", "status": "processed"})
+            self._files[id] = _form_file(request)
+            if azure:
+                self._unread.add(id)
+            return _json(self._file(id))
+        if re.fullmatch(r"/files/[^/]+", path) and method == "GET":
+            told = self._file(path.split("/")[2])
+            self._unread.discard(told["id"])
+            return _json(told)
         if path.startswith("/files/") and path.endswith("/content") and method == "GET":
             id = path.split("/")[2]
             if id not in self._files:
@@ -97,6 +106,8 @@ class Batches:
             return Reply(200, [("content-type", "application/octet-stream")], [Part(self._files[id])])
         if path == "/batches" and method == "POST":
             return _json(self._openai_batch(self._openai_submit(request.json)))
+        if path.startswith("/batch/jobs"):
+            return self._mistral(path, request)
         found = re.fullmatch(r"/batches/([^/]+)(/cancel)?", path)
         if found is None:
             return None
@@ -108,6 +119,10 @@ class Batches:
     def _openai_submit(self, asked: object) -> _Job:
         if not isinstance(asked, dict) or asked.get("input_file_id") not in self._files:
             raise Complaint(400, "Invalid 'input_file_id'", param="input_file_id")
+        if asked["input_file_id"] in self._unread:
+            raise Complaint(
+                400, "The input file is in 'pending' state. Only files with status 'Processed' are accepted"
+            )
         if asked.get("completion_window") != "24h":
             raise Complaint(400, "Invalid 'completion_window'", param="completion_window")
         lines = []
@@ -115,8 +130,14 @@ class Batches:
             line = orjson.loads(raw)
             if line.get("method") != "POST" or line.get("url") != asked.get("endpoint"):
                 raise Complaint(400, "A line's url must be the batch's endpoint")
-            lines.append(_Line(line["custom_id"], line["url"], line["body"]))
+            lines.append(_Line(line["custom_id"], f"/v1{line['url'].removeprefix('/v1')}", line["body"]))
         return self._submit("batch_up", lines)
+
+    def _file(self, id: str) -> Json:
+        if id not in self._files:
+            raise Complaint(404, f"No such File object: {id}")
+        status = "pending" if id in self._unread else "processed"
+        return {"id": id, "object": "file", "bytes": len(self._files[id]), "purpose": "batch", "status": status}
 
     def _openai_batch(self, job: _Job, ended: bool = False) -> Json:
         counts = {"total": len(job.lines), "completed": 0, "failed": 0}
@@ -127,19 +148,59 @@ class Batches:
         }  # fmt: skip
         if not ended:
             return body
+        files, good, bad = self._put(job)
+        body |= {f"{name}_id": id for name, id in files.items()}
+        counts |= {"completed": good, "failed": bad}
+        body["status"] = "cancelled" if job.cancelled else "completed"
+        return body
+
+    def _put(self, job: _Job) -> tuple[dict[str, str], int, int]:
+        """Its results as files, and how many lines succeeded and failed."""
         good: list[Json] = []
         bad: list[Json] = []
         for line, status, answer in self._results(job):
             response = {"status_code": status, "request_id": f"req-{line.id}", "body": answer}
             told = {"id": f"batch_req_{line.id}", "custom_id": line.id, "response": response, "error": None}
             (good if status == 200 else bad).append(told)
-        for name, lines in (("output_file_id", good), ("error_file_id", bad)):
+        files = {}
+        for name, lines in (("output_file", good), ("error_file", bad)):
             if lines:
-                body[name] = f"file-{name[:3]}-{job.id}"
-                self._files[body[name]] = b"".join(orjson.dumps(line) + b"\n" for line in lines)
-        counts |= {"completed": len(good), "failed": len(bad)}
-        body["status"] = "cancelled" if job.cancelled else "completed"
-        return body
+                files[name] = f"file-{name[:3]}-{job.id}"
+                self._files[files[name]] = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        return files, len(good), len(bad)
+
+    # -- Mistral
+
+    def _mistral(self, path: str, request: Request) -> Reply | None:
+        if path == "/batch/jobs" and request.method == "POST":
+            asked: Any = request.json
+            files = asked.get("input_files") if isinstance(asked, dict) else None
+            if not files or files[0] not in self._files or not asked.get("model"):
+                raise Complaint(422, "input_files, model and endpoint are required")
+            lines = [orjson.loads(raw) for raw in self._files[files[0]].splitlines()]
+            told = [
+                _Line(one["custom_id"], asked["endpoint"], {**one["body"], "model": asked["model"]}) for one in lines
+            ]
+            return _json(self._mistral_job(self._submit("job-", told, asked["model"])))
+        found = re.fullmatch(r"/batch/jobs/([^/]+)(/cancel)?", path)
+        if found is None:
+            return None
+        job = self._job(found[1])
+        if found[2]:
+            job.cancelled = True
+        return _json(self._mistral_job(job, job.look()))
+
+    def _mistral_job(self, job: _Job, ended: bool = False) -> Json:
+        body: Json = {
+            "id": job.id, "object": "batch", "model": job.model, "endpoint": "/v1/chat/completions", "errors": [],
+            "status": "RUNNING", "total_requests": len(job.lines), "completed_requests": 0, "output_file": None,
+            "error_file": None,
+        }  # fmt: skip
+        if not ended:
+            return body
+        files, good, bad = self._put(job)
+        counts = {"completed_requests": good + bad, "succeeded_requests": good, "failed_requests": bad}
+        return body | files | counts | {"status": "CANCELLED" if job.cancelled else "SUCCESS"}
 
     # -- Anthropic
 

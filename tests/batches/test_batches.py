@@ -16,6 +16,9 @@ from tests import processes
 from tests.processes import Running, Upstream, rows, upstream
 
 DIALECTS = ("openai", "anthropic", "gemini", "cohere")
+ELSEWHERE = ("azure", "mistral", "second")
+"""Served by the upstream of the OpenAI dialect: at addresses of their own, and a second account (`like: openai`)."""
+BATCHING = (*DIALECTS[:3], *ELSEWHERE)
 TOOL = {
     "type": "function",
     "function": {
@@ -28,21 +31,26 @@ TOOL = {
 @pytest.fixture(scope="module")
 def providers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Upstream]]:
     with ExitStack() as stack:
-        yield {
+        started = {
             name: stack.enter_context(
                 upstream(tmp_path_factory.mktemp(name), "--dialect", name, "--skill", "1", "--tokens", "4")
             )
             for name in DIALECTS
         }
+        yield started | dict.fromkeys(ELSEWHERE, started["openai"])
 
 
 def config(providers: dict[str, Upstream], **more: Any) -> dict[str, Any]:
     def base(name: str) -> str:
-        return providers[name].base_url.removesuffix("/v1") if name != "openai" else providers[name].base_url
+        address = providers[name].base_url
+        return address if name in ("openai", "mistral", "second") else address.removesuffix("/v1")
 
     return {
         "batches": {"poll": "100ms"},
-        "providers": {name: {"base_url": base(name), "api_key": "k"} for name in providers},
+        "providers": {
+            name: {"base_url": base(name), "api_key": "k"} | ({"like": "openai"} if name == "second" else {})
+            for name in providers
+        },
         "routes": {f"to-{name}": {"targets": [f"{name}/m"]} for name in providers},
         "prices": {f"{name}/m": {"input": 2.0, "output": 4.0, "tiers": {"batch": 0.5}} for name in providers},
         **more,
@@ -94,12 +102,13 @@ def output(sdk: openai.OpenAI, file: str | None) -> dict[str, Any]:
     return {one["custom_id"]: one for one in map(json.loads, sdk.files.content(file).text.splitlines())}
 
 
-@pytest.mark.parametrize("name", DIALECTS[:3])
+@pytest.mark.parametrize("name", BATCHING)
 def test_a_batch_is_answered_in_openais_form(name: str, providers: dict[str, Upstream], tmp_path: Path) -> None:
     with served(providers, tmp_path) as running:
         sdk = client(running)
         lines = [line(f"sum {n}", f"to-{name}", f"What is {n} + {n}?") for n in range(6)]
-        lines.append(line("a tool", f"to-{name}", tools=[TOOL], tool_choice="required"))
+        choice = "auto" if name == "mistral" else "required"  # Mistral calls it `any`, which OpenAI's own does not know
+        lines.append(line("a tool", f"to-{name}", tools=[TOOL], tool_choice=choice))
         batch = submit(sdk, lines, metadata={"for": "test"})
         assert batch.status in ("in_progress", "completed")
         done = ended(sdk, batch.id)
@@ -128,12 +137,12 @@ def test_a_batch_is_answered_in_openais_form(name: str, providers: dict[str, Ups
 def test_one_batch_may_go_to_several_providers(providers: dict[str, Upstream], tmp_path: Path) -> None:
     with served(providers, tmp_path) as running:
         sdk = client(running)
-        lines = [line(f"{name} {n}", f"to-{name}") for n in range(3) for name in DIALECTS[:3]]
+        lines = [line(f"{name} {n}", f"to-{name}") for n in range(3) for name in BATCHING]
         done = ended(sdk, submit(sdk, lines).id)
         assert set(output(sdk, done.output_file_id)) == {one["custom_id"] for one in lines}
 
 
-@pytest.mark.parametrize("name", DIALECTS[:3])
+@pytest.mark.parametrize("name", BATCHING)
 def test_lines_that_fail_are_told_apart(name: str, providers: dict[str, Upstream], tmp_path: Path) -> None:
     """Results come in reverse: the first fault meets the last line."""
     with served(providers, tmp_path) as running:

@@ -57,7 +57,7 @@ def config(*upstreams: Simulated, **more: Any) -> settings.Config:
 
 async def loaded(suite: Suite, settings: settings.Config, run: Run, *, score: bool = False) -> list[dict[str, Any]]:
     assert suite.load is not None
-    async with Session(settings, suite) as session:
+    async with Session(settings, suite, suite.load.plain) as session:
         judged = Scorers(suite, session.words) if score else None
         label, cases = suite.targets[0].label, data.load(suite)
         spend = Spend(suite.budget, plan(suite, cases, session.dearest).worst_case)
@@ -200,6 +200,22 @@ def test_a_ramp_finds_where_a_real_target_begins_to_refuse_and_logs_every_failur
             assert sum(sum(phase.kinds.values()) for phase in alone.phases) > 0  # somebody saw it
             assert all(not phase.kinds for phase in routed.phases)  # nobody did
             assert sum(phase.hidden.get("rate_limit", 0) for phase in routed.phases) > 0
+
+    asyncio.run(play())
+
+
+def test_a_plain_load_spares_nobody(tmp_path: Path) -> None:
+    """What the provider carries, not what the proxy makes of its refusals."""
+
+    async def play() -> None:
+        async with Simulated(tokens=2, ttft="50ms", capacity=2) as limited, Simulated() as spare:
+            suite = planned({"ramp": [1, 5], "steps": 3, "for": "500ms", "think": "20ms", "plain": True})
+            rows = asked(await loaded(suite, config(limited, spare), Run(tmp_path)))
+            assert spare.stats.requests == 0
+            assert len(rows) == limited.stats.requests
+            assert {row["attempts"] for row in rows} == {1}
+            counts = Counter(row["outcome"] for row in rows)
+            assert counts["rate_limited"] == limited.stats.faults["http_429"] > counts["ok"] > 20
 
     asyncio.run(play())
 
