@@ -132,6 +132,8 @@ class Only(Section):
     stream: Flag | None = Field(default=None, description="Streamed (true) or not (false).")
     min_bytes: Whole | None = Field(default=None, ge=0, description="Smallest request body.")
     max_bytes: Whole | None = Field(default=None, ge=1, description="Largest request body.")
+    min_tokens: Whole | None = Field(default=None, ge=0, description="Shortest prompt, in tokens as estimated.")
+    max_tokens: Whole | None = Field(default=None, ge=1, description="Longest prompt, in tokens as estimated.")
     since: Text | None = Field(default=None, description="Not before this moment (ISO 8601, UTC).")
     until: Text | None = Field(default=None, description="Not from this moment on; then it ends.")
 

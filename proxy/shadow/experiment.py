@@ -92,6 +92,8 @@ class Experiment:
             and (only.min_bytes is None or ask.size >= only.min_bytes)
             and (only.max_bytes is None or ask.size <= only.max_bytes)
             and (only.tools is None or ask.tools == only.tools)
+            and (only.min_tokens is None or ask.tokens >= only.min_tokens)
+            and (only.max_tokens is None or ask.tokens <= only.max_tokens)
         )
 
     def samples(self, unit: str) -> bool:

@@ -6,18 +6,19 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from policies import evidence
 from proxy.measure.store.ledger import Ledger
 from proxy.shadow.lines import as_lines
 from proxy.shadow.page import as_html, as_json
 from proxy.shadow.report import report
+from proxy.shadow.standing import tally_of
 from tests import processes
 from tests.shadow.scripted import Model, Scripted
 
@@ -180,12 +181,29 @@ def _reported(folder: Path, found: Mapping[str, Any]) -> None:
         assert json.loads(as_json(told))["name"] == name
 
 
+STORE_MD = Path(__file__).parents[2] / "docs" / "store.md"
+
+
 def _recomputed_from_sql(folder: Path, found: Mapping[str, Any]) -> None:
-    """The verdict follows from the bins alone."""
-    query = "SELECT experiment, metric, bin, count(*) AS n FROM v_shadow_scores WHERE bin IS NOT NULL GROUP BY 1, 2, 3"
-    rows = processes.rows(folder, query)
-    counts = {row["bin"]: row["n"] for row in rows if (row["experiment"], row["metric"]) == ("equal", "validity")}
-    assert evidence.log_above(counts, -0.1) >= math.log(2 / 0.05)
+    """The query in the documentation, which knows nothing but the store, comes to the same verdicts."""
+    query = STORE_MD.read_text().split("### A verdict from SQL alone", 1)[1].split("```sql\n", 1)[1].split("```", 1)[0]
+    ledger = Ledger(folder / "exchanges.db")
+    for name, one in found.items():
+        rows = ledger.rows(query, {"name": name})
+        standing = {row["metric"]: "harmed" if row["harmed"] else "shown" if row["shown"] else "open" for row in rows}
+        for metric in one["metrics"]:
+            enough = not metric["is_ratio"] or metric["n"] >= 100
+            assert standing.get(metric["name"]) == (metric["standing"] if enough else None), (name, metric)
+        for row in rows:
+            if row["ln_e_above"] is not None:
+                counts = tally_of(ledger.restore(name, one["version"], "2026-01-01")).counts[row["metric"]]
+                margin = -next(metric["bound"] for metric in one["metrics"] if metric["name"] == row["metric"])
+                assert row["ln_e_above"] == pytest.approx(evidence.log_above(counts, -margin))
+                assert row["ln_e_below"] == pytest.approx(evidence.log_below(counts, -margin))
+        by_lead = sorted(rows, key=lambda row: -row["lead"])
+        harmed = any(row["harmed"] for row in rows)
+        promoted = by_lead[0]["units"] >= 100 and all(row["shown"] for row in rows)
+        assert ("reject" if harmed else "promote" if promoted else None) == one["state"], (name, rows)
     verdicts = processes.rows(folder, "SELECT experiment, detail FROM shadow_events WHERE event = 'verdict'")
     assert {row["experiment"]: json.loads(row["detail"])["state"] for row in verdicts} == {
         name: one["state"] for name, one in found.items()

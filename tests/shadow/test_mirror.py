@@ -124,16 +124,18 @@ def test_who_does_not_take_part(tmp_path: Path) -> None:
     async def test() -> None:
         keys = [{"name": "a", "key": "key-of-a"}, {"name": "b", "key": "key-of-b", "shadow": "never"}]
         async with Scripted({"primary": PRIMARY, "candidate": PRIMARY}).serving() as there:
-            only = {"tags": ["search"], "tools": False, "max_bytes": 1000}
+            only = {"tags": ["search"], "tools": False, "max_bytes": 1000, "min_tokens": 1, "max_tokens": 100}
             async with rig(config(tmp_path, there.url, {"x": experiment(only=only)}, keys=keys)) as proxy:
 
-                async def ask(key: str = "key-of-a", tags: str = "search", no: str = "0", **more: Any) -> None:
+                async def ask(
+                    text: str = "hello", key: str = "key-of-a", tags: str = "search", no: str = "0", **more: Any
+                ) -> None:
                     headers = {
                         "authorization": f"Bearer {key}",
                         "x-weighbridge-tags": tags,
                         "x-weighbridge-no-shadow": no,
                     }
-                    assert (await proxy.ask("hello", headers, **more)).status_code == 200
+                    assert (await proxy.ask(text, headers, **more)).status_code == 200
                     await proxy.idle()
 
                 await ask()
@@ -143,6 +145,8 @@ def test_who_does_not_take_part(tmp_path: Path) -> None:
                 await ask(no="1")
                 await ask(tools=[{"type": "function", "function": {"name": "f"}}])
                 await ask(user="x" * 1000)
+                await ask("x" * 500)
+                await ask("")
                 assert (proxy.one.counts["eligible"], there.asked["candidate"]) == (1, 1)
 
     run(test())

@@ -7,7 +7,7 @@ synchronous: call it from a thread. A verdict follows from these tables alone (`
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -237,7 +237,7 @@ class Ledger:
                 made[event.experiment] = event.detail
             return made
 
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
         """For reports: `query` is a constant of ours."""
         with self._open() as connection:
             connection.row_factory = sqlite3.Row
