@@ -44,15 +44,15 @@ class Budget:
     """How many further tries one target may get, beside fresh requests, while it is in trouble.
 
     Every fresh request earns 0.2, up to 50; a further try costs 1, or 2 after a timeout (that one has been paid for
-    already), given back when it is answered. Three at once are always allowed, so that little traffic is not left
-    without.
+    already), given back when it is answered. Ten at once are always allowed, so that little traffic is not left
+    without: a storm is made of more.
     """
 
     __slots__ = ("level", "under_way")
 
     CAP = 50.0
     EARNED = 0.2
-    ALWAYS = 3
+    ALWAYS = 10
 
     def __init__(self) -> None:
         self.level = self.CAP
@@ -106,7 +106,17 @@ class Tries:
     @property
     def fresh(self) -> int:
         """Targets not tried yet that the limit per request still leaves room for."""
-        return min(self._counts.count(0), self._limits.per_request - self._total)
+        return min(self.untouched, self.left)
+
+    @property
+    def untouched(self) -> int:
+        """Targets not tried yet."""
+        return self._counts.count(0)
+
+    @property
+    def left(self) -> int:
+        """Tries that the limit per request leaves."""
+        return self._limits.per_request - self._total
 
     def untried(self, target: int) -> bool:
         return self._counts[target] == 0
@@ -136,7 +146,7 @@ class Tries:
         """
         self._last[target] = kind
         self._waits[target] = retry_after
-        if self._total >= self._limits.per_request or remaining <= 0:
+        if self.left <= 0 or remaining <= 0:
             return None
         if self._may_leave(kind):
             for other, count in enumerate(self._counts):

@@ -183,10 +183,10 @@ class Condition:
 
     def affords(self, weight: int, failover: bool, now: float) -> bool:
         """Whether a further try may go here: a target that is well takes failovers as it takes any request."""
-        return self.budget.affords(weight) or (failover and self._well(now))
+        return self.budget.affords(weight) or (failover and self._well(weight, now))
 
     def charge(self, weight: int, failover: bool, now: float) -> None:
-        if not (failover and self._well(now)):
+        if not (failover and self._well(weight, now)):
             self.budget.spend(weight)
 
     def ttft(self, now: float) -> float | None:
@@ -352,8 +352,12 @@ class Condition:
         self.kind = attempt.kind
         self.quiet = False
 
-    def _well(self, now: float) -> bool:
-        return self.breaker.state is State.CLOSED and self.breaker.share(now) >= _WELL
+    def _well(self, weight: int, now: float) -> bool:
+        """`weight`: of the failure elsewhere; after a timeout, a target that is coming back has shown too little."""
+        breaker = self.breaker
+        if breaker.state is not State.CLOSED or (weight > 1 and breaker.ramp(now) < 1.0):
+            return False
+        return breaker.share(now) >= _WELL
 
     def shown(self, now: float) -> dict[str, Any]:
         """For the page, the API and the metrics. Reads only; may be called from another thread."""

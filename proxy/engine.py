@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from random import Random
 from typing import Any, TypeVar
 
@@ -20,7 +20,8 @@ from policies.retry import PATIENCE, QUEUE, Tries
 from policies.verdict import VERDICTS, Kind, Outcome
 from proxy.attempt import DOWNSTREAM, DRAIN, GONE, Gone, Try
 from proxy.clock import SECOND, Clock, Deadline, Deadlines
-from proxy.errors import Refusal, TransportError, UpstreamError
+from proxy.errors import Refusal, UpstreamError
+from proxy.failover import after, left_nothing
 from proxy.failure import broken_off, exhausted, overloaded, unavailable
 from proxy.measure.bus import Bus
 from proxy.providers.base import Minted
@@ -164,16 +165,8 @@ class Run:
                 if race is not None and race.second is not None:
                     tries.begun(race.place)
                 now = engine.clock.now()
-                remaining = self.deadline.remaining(now) / SECOND
-                avoid = _avoid(plan.targets, ask, place, tries, error.kind, now / SECOND)
-                step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng, avoid)
-                if step is None and (avoid or plan.spare):
-                    if plan.spare:
-                        tries.more([target.context_window for target in plan.spare])
-                        plan = plan._replace(targets=[*plan.targets, *plan.spare], spare=())
-                    avoid = _shut(plan.targets, ask, place, tries, error.kind, now / SECOND)
-                    step = tries.next(place, error.kind, error.retry_after, remaining, engine.rng, avoid)
-                if step is None or self.deadline.stopped or not (ask.repeatable or _left_nothing(error)):
+                plan, step = after(error, plan, ask, place, tries, self.deadline.remaining(now), now, engine.rng)
+                if step is None or self.deadline.stopped or not (ask.repeatable or left_nothing(error)):
                     raise self._exhausted(error) from None
                 weight = VERDICTS[error.kind].weight
                 plan.targets[step.target].condition.charge(weight, step.target != place, now / SECOND)
@@ -464,46 +457,6 @@ def _first(target: Target, ask: Request, share_ns: int) -> int:
         if late is not None:
             fixed = round(min(_ADAPTED[1], max(_ADAPTED[0], 3.0 * late)) * SECOND)
     return min(fixed, share_ns)
-
-
-def _avoid(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:
-    """Places that must not be asked now: their own state is against it, or their budget of further tries is spent."""
-    avoid = []
-    for place, target in enumerate(targets):
-        condition = target.condition
-        reason = target.barred(now, ask) if len(targets) > 1 else ""  # the last one is never shut
-        # How long one that was tried here wants to be left alone is for `Tries` to weigh.
-        stands = reason and not (reason == Passed.COOLING and not tries.untried(place))
-        if stands or not condition.affords(VERDICTS[kind].weight, place != failed, now):
-            avoid.append(place)
-    return avoid
-
-
-def _shut(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:
-    """Places that must not be asked even where all else has failed; what was in trouble may be well again."""
-    shut = []
-    for place, target in enumerate(targets):
-        condition = target.condition
-        reason = target.barred(now, ask) if tries.untried(place) else ""
-        full = reason in (Passed.LIMIT, Passed.BUSY) or (reason == Passed.COOLING and not condition.may_knock(now))
-        # Where slowness is the trouble of both, more tries would make it worse.
-        slow = kind is condition.kind is Kind.TIMEOUT
-        if full or slow or not condition.affords(VERDICTS[kind].weight, place != failed, now):
-            shut.append(place)
-    return shut
-
-
-def _left_nothing(error: UpstreamError) -> bool:
-    """The request was not sent, or the upstream said that it would not do it."""
-    if error.kind is Kind.CONNECT:
-        return not (isinstance(error, TransportError) and error.sent)
-    return error.kind in _DECLINED
-
-
-_DECLINED = {
-    Kind.RATE_LIMIT, Kind.QUOTA, Kind.AUTH, Kind.UNKNOWN_MODEL, Kind.BAD_REQUEST, Kind.UNSUPPORTED,
-    Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER,
-}  # fmt: skip
 
 
 def _refused_as(status: int) -> Outcome:
