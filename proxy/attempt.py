@@ -32,6 +32,9 @@ ERROR_BODY_LIMIT = 64 * 1024
 HELD_LIMIT = 256 * 1024
 """Bytes held back before the commit point; an upstream that sends this much without content is not answering."""
 
+MOST_DROPPED = 50
+"""Parameters that were left out and are told by name; whoever sends more of them knows by then."""
+
 GONE = "gone"
 DRAIN = "drain"
 DOWNSTREAM = "downstream"
@@ -216,7 +219,8 @@ class Try:
         if dropped and target.unsupported != DROP:
             raise _not_dropped(dropped, target)
         attempt.request_bytes = len(built.body)
-        attempt.dropped = dropped
+        if dropped:
+            attempt.dropped = tuple([_printable(name) for name in dropped[:MOST_DROPPED]])
         attempt.sent = built.sent
         connection = target.transport.idle(target.origin)
         if connection is None:
@@ -403,6 +407,11 @@ class _Unread:
 
 
 _UNREAD = _Unread()
+
+
+def _printable(name: str) -> str:
+    """A name that the client made up, as headers and records can hold it: one line, in ASCII, not endless."""
+    return name[:64] if name.isascii() and name.isprintable() else ascii(name[:64])[1:-1]
 
 
 def _unsupported(refusal: Refusal, kind: Kind = Kind.UNSUPPORTED) -> UpstreamError:

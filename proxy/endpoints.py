@@ -337,7 +337,7 @@ def _told(run: Run, form: Form) -> list[tuple[bytes, bytes]]:
         if not exchange.stream and (usd := run.spent_usd()) is not None:
             headers.append((b"x-weighbridge-cost-usd", plain_usd(usd).encode()))
         if last.dropped:
-            headers.append((b"x-weighbridge-dropped", ",".join(last.dropped).encode("ascii", "replace")))
+            headers.append((b"x-weighbridge-dropped", ",".join(last.dropped).encode()))
         headers += [(name, value) for name, value in run.upstream_headers() if name.startswith(_FORWARDED)]
     return headers
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--format", choices=("table", "json", "html"), default="table")
     option("--out", metavar="FILE", help="write there instead of to standard output")
     option("--compare", type=moment, metavar="TIME", help="also the window of the same length that began then")
-    option("--origin", choices=("live", "shadow", "bench"), default="live")
+    option("--origin", choices=("live", "shadow", "bench", "batch"), default="live")
     option("--route", metavar="NAME", help="only this route")
     option("--slo-ttft", metavar="TIME", help="service level of the first content, for attainment and goodput")
     option("--slo-e2e", metavar="TIME", help="service level of the whole answer")

@@ -25,7 +25,7 @@ from proxy.providers.gemini_request import build
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, Chunk, Json, Usage
 from proxy.wire.scribe import Scribe
-from proxy.wire.sse import EventSplitter, EventTooLarge, payload
+from proxy.wire.sse import EventSplitter, EventTooLarge, comments, payload
 
 _BAD_KEY = {"API_KEY_INVALID", "API_KEY_EXPIRED", "ACCESS_TOKEN_EXPIRED", "CREDENTIALS_MISSING"}
 _CREDIT = re.compile(r"spend(ing)? (cap|limit)|credits? (are|is|has|have been) depleted|prepay|billing account", re.I)
@@ -305,7 +305,7 @@ class StreamDecoder(_Decoder):
         if self.ended:
             return []
         if not data:
-            return [Chunk(COMMENT, event)]
+            return [Chunk(COMMENT, comments(event))]
         if data.strip() == b"[DONE]":
             # Google sends none, but gateways before it do.
             return self.close(cut=True)

@@ -16,7 +16,7 @@ from proxy.providers.errors import classify, error_in, is_error, retry_after, to
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage, usage_of
 from proxy.wire.render import END
-from proxy.wire.sse import EventSplitter, EventTooLarge, event_name, payload
+from proxy.wire.sse import EventSplitter, EventTooLarge, comments, event_name, payload
 
 
 class OpenAI:
@@ -121,8 +121,8 @@ class StreamDecoder:
 
     def _careful(self, event: bytes) -> Chunk:
         data = payload(event)
-        if not data:
-            return Chunk(COMMENT, event)
+        if not data.strip():
+            return Chunk(COMMENT, comments(event))
         if data.strip() == b"[DONE]":
             return self._end(event)
         try:

@@ -19,7 +19,7 @@ from proxy.providers.passed import EventStream
 from proxy.providers.plain import PlainBody
 from proxy.wire.chunk import COMMENT, CONTENT, META, Chunk, Json, Usage
 from proxy.wire.request import CARRIED, Request
-from proxy.wire.sse import payload
+from proxy.wire.sse import comments, payload
 
 _BEGINNINGS = {"response.created", "response.in_progress", "response.queued", "response.content_part.added"}
 _ENDS = {"response.completed", "response.incomplete"}
@@ -61,7 +61,7 @@ class ResponsesStream(EventStream):
     def _event(self, event: bytes, chunks: list[Chunk]) -> None:
         data = payload(event)
         if not data:
-            chunks.append(Chunk(COMMENT, event))
+            chunks.append(Chunk(COMMENT, comments(event)))
             return
         if data.strip() == b"[DONE]":
             raise UpstreamError(Kind.TRUNCATED, "decoder", "[DONE] came before the last event", status=200)

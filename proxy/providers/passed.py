@@ -12,7 +12,7 @@ from proxy.providers.base import ANSWER_LIMIT
 from proxy.providers.errors import error_in, told_in_answer
 from proxy.providers.frame import last_event, object_in
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Json, Usage
-from proxy.wire.sse import EventSplitter, EventTooLarge, payload
+from proxy.wire.sse import EventSplitter, EventTooLarge, comments, payload
 
 ReadUsage = Callable[[Json], Usage | None]
 
@@ -131,7 +131,7 @@ class PassedEvents(EventStream):
     def _event(self, event: bytes, chunks: list[Chunk]) -> None:
         data = payload(event)
         if not data or data.strip() == b"[DONE]":
-            chunks.append(Chunk(COMMENT, event))
+            chunks.append(Chunk(COMMENT, event if data else comments(event)))
             return
         body = object_in(data, "an event")
         if body.get("error") or body.get("type") == "error":

@@ -17,7 +17,7 @@ from proxy.providers.sound import SoundStream
 from proxy.providers.strict_calls import MEMBERS, Call, failed, is_whole, own_id, owner
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage
 from proxy.wire.render import END
-from proxy.wire.sse import EventSplitter, EventTooLarge, event_name, payload
+from proxy.wire.sse import EventSplitter, EventTooLarge, comments, event_name, payload
 
 
 class _Choice:
@@ -115,8 +115,8 @@ class StrictStream:
         """One whole event; what is to be sent for it waits in `take`."""
         data = payload(event)
         if not data.strip():
-            if event.startswith(b":"):
-                self._out.append(Chunk(COMMENT, event))
+            if not data and (told := comments(event)):
+                self._out.append(Chunk(COMMENT, told))
             return
         if data.strip() == b"[DONE]":
             for one in self._choices.values():

@@ -29,7 +29,7 @@ from proxy.measure.store.ledger import Ledger
 from proxy.measure.store.reads import Reads, StoreUnavailable
 from proxy.measure.store.writer import StoreSink
 from proxy.shadow.mirror import Mirror
-from proxy.web import batches, shadow
+from proxy.web import batches, filters, shadow
 from proxy.web.livepage import HEADERS, page_files
 from proxy.wire.render import error_object
 
@@ -41,8 +41,6 @@ _SERVED = (
     "/v1/files, /v1/batches, GET /, /v1/models, /healthz, /readyz, /metrics, /api/stats, /api/policies,"
     " /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
 )
-_MOST = 1000
-_FILTERS = ("route", "target", "outcome", "origin", "operation", "key", "min_attempts", "failed", "since", "until")
 
 
 class Names(Protocol):
@@ -197,11 +195,8 @@ class Site:
     async def _exchanges(self, request: Request) -> Response:
         reads = self._open(request)
         query = request.query_params
-        limit = query.get("limit", "50")
-        if not limit.isdecimal() or len(limit) > len(str(_MOST)) or not 1 <= int(limit) <= _MOST:
-            raise Refusal(400, f"`limit` must be a number from 1 to {_MOST}.", param="limit")
-        filters = {name: query[name] for name in _FILTERS if name in query}
-        return _json({"exchanges": await reads.exchanges(int(limit), before=query.get("before"), filters=filters)})
+        found = await reads.exchanges(filters.limit(query), before=query.get("before"), filters=filters.filters(query))
+        return _json({"exchanges": found})
 
     async def _exchange(self, request: Request) -> Response:
         found = await self._open(request).exchange(request.path_params["id"])

@@ -95,6 +95,19 @@ def payload(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+def comments(event: bytes) -> bytes:
+    """What clients may see of an event without data: its comments, which keep sockets open; empty if it has none.
+
+    The standard says to drop such events whatever fields they have (`retry`, a name, an empty `data`), but official
+    SDKs take them for JSON and fail.
+    """
+    lines = [line for line in _LINE.split(event.removeprefix(b"\xef\xbb\xbf")) if line]
+    told = [line for line in lines if line.startswith(b":")]
+    if len(told) == len(lines):
+        return event
+    return b"\n".join(told) + b"\n\n" if told else b""
+
+
 def event_name(event: bytes) -> bytes:
     """The `event:` field; empty where there is none."""
     if b"event" not in event:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any
 
@@ -362,6 +363,12 @@ def test_oversize_heads(proxy: Running, raw: bytes) -> None:
         ("GET", "/api/exchanges?limit=0", 400),
         ("GET", "/api/exchanges?limit=ten", 400),
         ("GET", "/api/exchanges?limit=" + "9" * 5000, 400),
+        ("GET", "/api/exchanges?since=yesterday", 400),
+        ("GET", "/api/exchanges?until=9999-12-31T23:59:59-23:00", 400),
+        ("GET", "/api/exchanges?min_attempts=two", 400),
+        ("GET", "/api/exchanges?failed=yes", 400),
+        ("GET", "/api/exchanges?outcome=fine", 400),
+        ("GET", "/api/exchanges?targt=up", 400),
         ("OPTIONS", "*", 404),
     ],
 )
@@ -369,6 +376,18 @@ def test_unknown_paths_and_methods(proxy: Running, method: str, path: str, statu
     answer = asyncio.run(post(proxy.port, None if method == "GET" else b"{}", path, method=method))
     assert answer.status == status
     assert answer.error["message"]
+
+
+def test_records_are_found_by_times_of_any_zone(proxy: Running) -> None:
+    def found(query: str) -> int:
+        return len(asyncio.run(get(proxy.port, f"/api/exchanges?limit=1&{query}")).json()["exchanges"])
+
+    asyncio.run(post(proxy.port, GOOD))
+    hour = datetime.now(UTC) - timedelta(hours=1)
+    for zone in (UTC, timezone(timedelta(hours=9)), timezone(timedelta(hours=-9))):
+        ago = hour.astimezone(zone).isoformat().replace("+", "%2B")
+        assert (found(f"since={ago}"), found(f"until={ago}")) == (1, 0)
+    assert found("model=chat&provider=up&outcome=ok&failed=0&min_attempts=1") == 1
 
 
 @pytest.mark.parametrize("host", [b"[", b"a b", b"", b"x" * 10_000, b"127.0.0.1:99999999"])

@@ -116,3 +116,15 @@ def test_each_fails_in_turn_in_its_own_way(world: World, name: str, stream: bool
 def test_three_fail_and_the_last_answers(world: World, name: str, stream: bool) -> None:
     with openai.OpenAI(base_url=f"{world.proxy.base_url}/v1", api_key="none", max_retries=0) as client:
         _is_normal(_ask(client, f"only.{name}", stream=stream))
+
+
+def test_names_that_a_client_makes_up_cannot_break_the_answers_head(world: World) -> None:
+    asked = {"model": "only.anthropic", "messages": [{"role": "user", "content": "Hello"}]}
+    hostile = ["a\r\nx-evil: 1", "b\0", "\u65e5\u672c", "c" * 70_000, *[f"n{at}" for at in range(200)]]
+    for stream in (False, True):
+        answer = world.proxy.ask("/v1/chat/completions", {**asked, "stream": stream, **dict.fromkeys(hostile, 1)})
+        assert answer.status == 200
+        assert "x-evil" not in answer.headers
+        told = answer.headers["x-weighbridge-dropped"].split(",")
+        assert told[:4] == [r"a\r\nx-evil: 1", r"b\x00", r"\u65e5\u672c", "c" * 64]
+        assert len(told) == 50

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.sse import EVENT_LIMIT, EventSplitter, EventTooLarge, event_name, payload
+from proxy.wire.sse import EVENT_LIMIT, EventSplitter, EventTooLarge, comments, event_name, payload
 
 EVENTS = [
     (b"data: a\n\n", b"a"),
@@ -29,6 +29,23 @@ EVENTS = [
 @pytest.mark.parametrize(("event", "data"), EVENTS)
 def test_payload(event: bytes, data: bytes) -> None:
     assert payload(event) == data
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (b": comment\n\n", b": comment\n\n"),
+        (b": a\r\n: b\r\n\r\n", b": a\r\n: b\r\n\r\n"),
+        (b"data:\n\n", b""),
+        (b"data\n\n", b""),
+        (b"retry: 3000\n\n", b""),
+        (b"event: ping\nid: 7\n\n", b""),
+        (b": a\nretry: 3000\n: b\n\n", b": a\n: b\n\n"),
+    ],
+)
+def test_of_an_event_without_data_only_comments_are_told(event: bytes, told: bytes) -> None:
+    assert payload(event) == b""
+    assert comments(event) == told
 
 
 def test_event_name() -> None:
