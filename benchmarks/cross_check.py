@@ -33,7 +33,7 @@ from scipy import stats
 from tables import markdown
 
 HERE = Path(__file__).parent
-STEPS = (1, 12, 23, 34, 45, 56, 67, 78, 89, 100)
+STEPS = (1, 21, 41, 60, 80, 100)
 THINK_MS = 50
 FILL_S = 0.185
 """An answer's usual time: 150 ms and seven gaps of 5 ms."""
@@ -79,8 +79,9 @@ def by_wrk(at: Place, users: int, seconds: float, think: int = 0, fill: float = 
     with on_core(LOAD_CORE):
         done = subprocess.run(words, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
-    lasted = told["seconds"] - fill  # in which nothing can have come yet; `bench load` leaves it out as well
-    return Figures(told["answers"] / lasted, told["refused"] / lasted, told["p50"][0], told["p99"][0])
+    # As `bench load` counts: not the time until the first answers, nor the half of these that came before their median.
+    lasted, first = told["seconds"] - fill, users / 2
+    return Figures((told["answers"] - first) / lasted, told["refused"] / lasted, told["p50"][0], told["p99"][0])
 
 
 def by_bench(at: Place, load: dict[str, Any], think: int = 0) -> list[Figures]:
@@ -152,7 +153,7 @@ def steady(args: argparse.Namespace) -> bool:
 
 
 def ramp(args: argparse.Namespace) -> bool:
-    step, rounds = max(2.0, args.seconds / 2), max(2, args.rounds // 2)
+    step, rounds = max(2.0, args.seconds), max(2, args.rounds // 2)
     wrk: list[list[Figures]] = []
     ours: list[list[Figures]] = []
     with provider("--ttft", "lognormal(150ms,0.3)", "--itl", "5ms", "--capacity", "40") as at:

@@ -63,6 +63,16 @@ def invalid(old: Json, new: Json) -> list[str]:
     return reasons
 
 
+def changed(old: Json, new: Json) -> list[str]:
+    """What a reader should know has changed between two runs that may be compared."""
+    words = []
+    if old.get("prices") != new.get("prices"):
+        words.append("the prices are others than in the old run: a change of cost may be theirs")
+    if old.get("config") != new.get("config"):
+        words.append("the targets are reached otherwise than in the old run: addresses, models, policy or parameters")
+    return words
+
+
 def wire_mismatch(rows_by_run: Mapping[str, Sequence[Json]]) -> list[str]:
     """Targets that were sent other effective parameters in one run than in the other."""
     sent: dict[str, dict[tuple[str, str], set[str]]] = {}

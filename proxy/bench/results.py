@@ -49,6 +49,8 @@ COLUMNS: dict[str, str] = {
     "response_model": "the model that the provider says answered",
     "fingerprint": "the provider's system_fingerprint",
     "wire": "hash of the effective parameters that were sent upstream",
+    "parameters": "the sampling parameters of it, under one set of names for all dialects",
+    "altered": "parameters sent with another value than asked: [asked, sent]",
     "dropped": "parameters that the target did not take",
     "prompt": "hash of the messages",
     "answer": "hash of the answer's text and tool calls",
@@ -170,7 +172,7 @@ def _schema(pa: Any, columns: Mapping[str, str]) -> Any:
 
 def _flat(row: Json, columns: Mapping[str, str]) -> Json:
     flat = {name: row.get(name) for name in columns}
-    for name in ("scores", "dropped", "failed_tries"):
+    for name in ("scores", "parameters", "altered", "dropped", "failed_tries"):
         if flat.get(name) is not None:
             flat[name] = orjson.dumps(flat[name]).decode()
     return flat

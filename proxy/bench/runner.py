@@ -22,6 +22,7 @@ import orjson
 from policies.verdict import Kind
 from proxy.bench.asking import answered, request
 from proxy.bench.data import Case
+from proxy.bench.parameters import altered, effective
 from proxy.bench.results import Run, done
 from proxy.bench.suite import Suite
 from proxy.call import Called
@@ -100,6 +101,7 @@ class Runner:
     ) -> None:
         self._suite = suite
         self._cases = {(case.task, case.id): case for case in cases}
+        self._own = {target.label: target.params for target in suite.targets}
         self._session = session
         self._run = run
         self._score = score
@@ -175,7 +177,7 @@ class Runner:
             answer = answered(self._suite, case, called.data, called.exchange.stream)
             scores = await self._score(case, answer, called.exchange)
             row = self._row(label, repeat, case, position, cold, called.exchange, answer, scores)
-            row["throttled"] = waits
+            row |= {"throttled": waits, "altered": self._altered(label, body, called.exchange)}
             cost = row["cost_usd"]
             self._run.append(row)
         finally:
@@ -198,6 +200,10 @@ class Runner:
             told = [one.retry_after for one in exchange.attempts if one.retry_after is not None]
             await self._pause(min(LONGEST_WAIT, min(told) if told else 2.0**again))
         return called, again
+
+    def _altered(self, label: str, body: Json, exchange: Exchange) -> Json:
+        winner = exchange.winner
+        return altered({**body, **self._own[label]}, winner.sent) if winner is not None else {}
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -279,6 +285,7 @@ def measured(exchange: Exchange) -> Json:
         "response_model": winner.response_model if winner is not None else None,
         "dropped": list(last.dropped) if last is not None else [],
         "wire": fingerprint(winner.sent) if winner is not None else None,
+        "parameters": effective(winner.sent) if winner is not None else None,
     }
 
 
@@ -305,6 +312,7 @@ def invalid(suite: Suite, rows: Sequence[Json], worst_lag_ms: float) -> list[str
     """Why nothing may be concluded from these rows; empty where all is well.
 
     - Parameters of `sampling` that a target was not sent: then it was not asked the same.
+    - Parameters that were sent with another value (`force`, a dialect's bounds).
     - The load generator was late: then its own slowness would be taken for the targets'.
     """
     reasons = []
@@ -316,6 +324,12 @@ def invalid(suite: Suite, rows: Sequence[Json], worst_lag_ms: float) -> list[str
     for target, names in dropped.items():
         listed = ", ".join(sorted(names))
         reasons.append(f"{target} was not sent {listed}: the sampling was not the same (take it out of `sampling`)")
+    changed: dict[tuple[str, str], str] = {}
+    for row in rows:
+        for name, (asked, sent) in (row.get("altered") or {}).items():
+            changed.setdefault((row["target"], name), f"{sent!r} instead of {asked!r}")
+    for (target, name), what in changed.items():
+        reasons.append(f"{target} was sent {name} {what}: look for `force` in the config, or a bound of the provider's")
     if worst_lag_ms > LATE_MS:
         reasons.append(f"the load generator ran up to {worst_lag_ms:.0f} ms late: use less `concurrency` or more CPU")
     return reasons

@@ -4,6 +4,7 @@ own, in this process. What it does is in the store like everything else, as orig
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -97,6 +98,18 @@ class Session:
         if None in tariffs or not rates:
             return None
         return max(rate.input for rate in rates), max(rate.output for rate in rates)
+
+    def made_of(self) -> Json:
+        """For a run's manifest: a hash of how its targets are reached, and which prices hold for them."""
+        reached, prices = [], {}
+        for label, way in self.ways.items():
+            for target in way.route.targets:
+                to = target.endpoint
+                reached.append([label, way.route.policy_name, target.name, to.base_url, to.model, to.params, to.force])
+            known = [target.price.tariff if target.price is not None else None for target in way.route.targets]
+            prices[label] = sorted({str(one.version) if one is not None else "none" for one in known})
+        whole = hashlib.sha256(orjson.dumps(reached)).hexdigest()
+        return {"config": whole, "prices": prices}
 
     async def ask(
         self, label: str, body: Json, *, how: str = "chat", due_ns: int = 0, patience: float | None = None

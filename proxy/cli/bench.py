@@ -199,7 +199,7 @@ def _run(args: argparse.Namespace) -> int:
             print(line)
         return 0
     planning.affordable(suite, plan)
-    run = _opened(args, suite, cases)
+    run = _opened(args, suite, cases, session)
     for line in planning.told(plan):
         print(line, file=sys.stderr)
     whole = asyncio.run(_asked(suite, cases, session, run, plan))
@@ -207,12 +207,12 @@ def _run(args: argparse.Namespace) -> int:
     return _concluded(args, suite, run, whole)
 
 
-def _opened(args: argparse.Namespace, suite: Suite, cases: Sequence[Any]) -> Run:
+def _opened(args: argparse.Namespace, suite: Suite, cases: Sequence[Any], session: Session) -> Run:
     """A new run, or the one to go on with, if it asked the same."""
     from proxy.bench.manifest import manifest
     from proxy.bench.results import Run
 
-    fresh = manifest(suite, cases, args.tag)
+    fresh = {**manifest(suite, cases, args.tag), **session.made_of()}
     if args.resume is None:
         made = Run(Path(args.out) / fresh["id"])
         made.begin(fresh)
@@ -352,6 +352,7 @@ def _compare(args: argparse.Namespace) -> int:
         made = compare.Compared(compare.INVALID, [], reasons)
     else:
         made = compare.compare(suite, tables(suite, before), tables(suite, after))
+        made.reasons.extend(compare.changed(old.manifest, new.manifest))
     form: Callable[..., str] = {"table": gates_table, "json": gates_json, "junit": gates_junit}[args.format]
     print(form(made, old.folder.name, new.folder.name))
     return made.code

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     session = Session(config, suite)
     plan = planning.plan(suite, cases, session.dearest)
     if args.resume is None:
-        told = {**manifest(suite, cases, args.tag), "kind": "batch"}
+        told = {**manifest(suite, cases, args.tag), **session.made_of(), "kind": "batch"}
         run = Run(Path(args.out) / told["id"])
         run.begin(told)
     else:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(planning.load_told(suite, suite.load, args.target or labels, cases, plan)))
         return 0
     planning.affordable(suite, plan)
-    told = {**manifest(suite, cases, args.tag), "kind": "load"}
+    told = {**manifest(suite, cases, args.tag), **session.made_of(), "kind": "load"}
     run = Run(Path(args.out) / told["id"])
     run.begin(told)
     print(f"load {told['id']} in {run.folder}", file=sys.stderr)

@@ -30,7 +30,10 @@ def find_run(folder: str, name: str) -> Run:
     if name == "last" and found:
         return found[-1]
     for one in reversed(found):
-        if name in (one.folder.name, one.manifest.get("tag"), one.manifest.get("commit", "")[:12] or None):
+        about = one.manifest
+        if name in (one.folder.name, about.get("tag"), about.get("commit_tag") or None):
+            return one
+        if len(name) >= 7 and about.get("commit", "").startswith(name):
             return one
     raise Missing(
         f"There is no run {name!r} in {folder}.\n"

@@ -258,3 +258,30 @@ def test_a_target_that_is_not_sent_the_sampling_makes_the_run_invalid(
     assert json.loads(done.stdout)["invalid"] == [
         "b/m was not sent seed: the sampling was not the same (take it out of `sampling`)"
     ]
+
+
+def test_a_target_that_is_sent_another_value_makes_the_run_invalid(
+    tmp_path: Path, providers: dict[str, Upstream], bench: Bench
+) -> None:
+    suite, path = written(tmp_path, providers, targets=["a/m", "hot"], sampling={"temperature": 0}, repeats=1)
+    config = json.loads(path.read_text())
+    config["routes"] = {"hot": {"targets": [{"target": "b/m", "force": {"temperature": 1}}]}}
+    path.write_text(json.dumps(config))
+    for one in providers.values():
+        one.reset()
+    done = bench("run", suite, "--config", path, "--format", "json")
+    assert done.returncode == 4, done.stderr
+    assert json.loads(done.stdout)["invalid"] == [
+        "hot was sent temperature 1 instead of 0: look for `force` in the config, or a bound of the provider's"
+    ]
+    rows = results(tmp_path)
+    assert {(row["target"], row["parameters"]["temperature"]) for row in rows} == {("a/m", 0), ("hot", 1)}
+    manifest = bench_manifest(tmp_path)
+    assert len(manifest["config"]) == 64
+    assert manifest["prices"]["a/m"][0].startswith("config ")
+
+
+def bench_manifest(folder: Path) -> dict[str, Any]:
+    (path,) = (folder / "bench-runs").glob("*/run.json")
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    return found
