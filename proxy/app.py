@@ -194,7 +194,8 @@ class App:
 
     def _load_shadow(self, config: settings.Config) -> None:
         created = self.mirror.created()
-        made = [*experiments(config, created, self._background.for_provider, self._book, self.mirror.day())]
+        ways, live = self._background.for_provider, self.upstreams
+        made = [*experiments(config, created, ways, self._book, live, self.mirror.day())]
         self.mirror.load(made, frozenset(key.name for key in config.keys if key.shadow == "never"))
         kept = capture(config, self._bodies.keep) if self._bodies is not None else None
         self.mirror.keep = kept.mirrored if kept is not None and not kept.idle else None

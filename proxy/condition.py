@@ -176,6 +176,12 @@ class Condition:
             return Hold(Passed.BREAKER, max(1.0, self.breaker.reopens(now)))
         return None  # with a parked key or a missing model, asking costs little and tells the truth
 
+    def room(self, now: float) -> float:
+        """Share of its tightest rate limit that is left; 0 while it asked for a pause or its key is parked."""
+        if now < self.cooled_until or now < self.credential.until:
+            return 0.0
+        return self.limits.share(now) if self.limits is not None else 1.0
+
     def may_knock(self, now: float) -> bool:
         """Whether it may be asked before the time that it named, if nothing else is left: ever more seldom."""
         rest = 0.0 if self.throttled < _PATIENT else min(10.0, 0.1 * 2.0 ** (self.throttled - _PATIENT))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -35,9 +36,16 @@ _ONCE = Limits(per_target=1, per_request=1)
 
 
 def experiments(
-    config: settings.Config, created: Mapping[str, str], transport_for: TransportFor, book: Book, day: str
+    config: settings.Config,
+    created: Mapping[str, str],
+    transport_for: TransportFor,
+    book: Book,
+    live: Upstreams,
+    day: str,
 ) -> Iterator[Experiment]:
-    """`transport_for`: connections of the background alone. `day`: today, as in the records.
+    """`transport_for`: connections of the background alone. `live`: how the live targets are, which is only looked at.
+
+    `day`: today, as in the records.
 
     `created` over the API, as JSON; the config's own win over one of the same name.
     """
@@ -48,9 +56,9 @@ def experiments(
             except ValueError as error:
                 log.error("the shadow experiment %s, made over the API, no longer fits the config: %s", name, error)
             else:
-                yield from one(name, section, config, transport_for, book, day)
+                yield from one(name, section, config, transport_for, book, live, day)
     for name, section in config.shadow.items():
-        yield from one(name, section, config, transport_for, book, day)
+        yield from one(name, section, config, transport_for, book, live, day)
 
 
 def checked(told: object, config: settings.Config) -> Shadow:
@@ -75,23 +83,37 @@ def checked(told: object, config: settings.Config) -> Shadow:
 
 
 def one(
-    name: str, section: Shadow, config: settings.Config, transport_for: TransportFor, book: Book, day: str
+    name: str,
+    section: Shadow,
+    config: settings.Config,
+    transport_for: TransportFor,
+    book: Book,
+    live: Upstreams,
+    day: str,
 ) -> Iterator[Experiment]:
     """An experiment for each candidate."""
     for terms, candidate in terms_of(name, section):
         routes = {route: config.routes[route] for route in section.mirrored}
         asked = _Asked(config, transport_for, book, section.timeout)
+        plans = {route: asked.candidate(route, told, candidate) for route, told in routes.items()}
+        judge, embeds = asked.judge(terms), asked.alone(terms.similarity)
+        accounts = {plan.targets[0].account for plan in (*plans.values(), judge, embeds) if plan is not None}
         yield Experiment(
             terms,
             candidate,
             section,
-            {route: asked.candidate(route, told, candidate) for route, told in routes.items()},
-            judge=asked.judge(terms),
-            embeds=asked.alone(terms.similarity),
+            plans,
+            judge=judge,
+            embeds=embeds,
             primaries=asked.primaries(routes) if terms.noise else {},
+            room=functools.partial(_room, live, accounts - {None}),
             own={gauge.kind: scoring.named(gauge.kind) for gauge in terms.gauges if ":" in gauge.kind},
             day=day,
         )
+
+
+def _room(live: Upstreams, accounts: Collection[object]) -> float:
+    return min([live.room(account) for account in accounts], default=1.0)
 
 
 class _Asked:

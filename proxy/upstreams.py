@@ -56,6 +56,7 @@ class Target:
         "_credential",
         "_heads",
         "_speakers",
+        "account",
         "condition",
         "context_window",
         "endpoint",
@@ -125,6 +126,8 @@ class Target:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         self.origin = Origin(parts.scheme, parts.hostname or "", port)
         self._credential = credential
+        self.account: object = _whose(endpoint, credential) if credential else None
+        """Whose rate limits it takes from; None where no key says."""
         self._speakers: dict[str, Speaker[Any]] = {CHAT: provider}
         if isinstance(provider, Natives):
             had = endpoint.operations
@@ -225,7 +228,7 @@ class Upstreams:
 
     def condition(self, name: str, endpoint: Endpoint, secret: str | None) -> Condition:
         """That of the model behind this credential; `name` is what it is called if it is not known yet."""
-        whose = (endpoint.provider, endpoint.base_url, hashlib.sha256((secret or "").encode()).digest())
+        whose = _whose(endpoint, secret)
         where = (*whose, endpoint.model, endpoint.deployment)
         found = self._conditions.get(where)
         if found is None:
@@ -233,6 +236,17 @@ class Upstreams:
             credential = self._credentials.setdefault(whose if secret else where, Credential())
             found = self._conditions[where] = Condition(name, credential, self._rng)
         return found
+
+    def room(self, account: object) -> float:
+        """The least that is left of any rate limit of a `Target.account`, as a share; 0 while it has been refused.
+
+        1 where nobody uses it, or nothing is known.
+        """
+        credential = self._credentials.get(account)
+        if credential is None:
+            return 1.0
+        now = self.clock.now() / SECOND
+        return min([one.room(now) for one in list(credential.conditions)], default=1.0)
 
     def unbound(self) -> None:
         """Before a config is loaded, which sets its own bounds: those of the one before it are gone."""
@@ -251,6 +265,11 @@ class Upstreams:
         now = self.clock.now() / SECOND
         known = sorted(self._conditions.values(), key=lambda one: one.name)
         return [condition.shown(now) for condition in known]
+
+
+def _whose(endpoint: Endpoint, secret: str | None) -> tuple[str, str, bytes]:
+    """The account, without its secret."""
+    return (endpoint.provider, endpoint.base_url, hashlib.sha256((secret or "").encode()).digest())
 
 
 class DirectTargets:

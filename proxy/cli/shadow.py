@@ -196,6 +196,10 @@ def consent(config: Config, ledger: Ledger | None) -> Iterator[str]:
         address = config.providers[candidate.provider].base_url
         told = f"{share(terms.rate)} of the prompts to {', '.join(terms.routes)} by {who}"
         yield f"{terms.name}: {candidate.provider} ({address}) will see {told}"
+        live = {target.provider for route in config.routes.values() for target in route.targets}
+        if candidate.provider in live and config.providers[candidate.provider].credentials:
+            left = f"nothing is mirrored while less than {section.leave:.0%} of a rate limit is left"
+            yield f"  its key serves live requests, too: {left} (`like: {candidate.provider}` makes a second account)"
         judge = terms.primary.judge if terms.primary is not None else None
         if judge is not None:
             vendor = judge.model.partition("/")[0]

@@ -168,6 +168,9 @@ class Shadow(Section):
     cpu_above: Number = Field(
         default=0.8, gt=0, description="Share of a core used by the proxy above which nothing is mirrored."
     )
+    leave: Share = Field(
+        default=0.25, ge=0, le=1, description="Share of a rate limit that is left to live requests on the same key."
+    )
     timeout: Limit = Field(default=120.0, description="Longest that the candidate may take.")
     only: Annotated[Only, EmptyIsDefault] = Only()
     salt: Text = Field(default="", description="Another salt draws other units.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -23,8 +23,8 @@ from proxy.shadow.terms import Part, Terms
 
 COMPLETED, FAILED = "completed", "failed"
 DROPPED = (
-    "queue", "budget", "paused", "busy", "incompatible", "client_left", "not_served", "too_large", "stopped", "fault",
-    "restart",
+    "queue", "budget", "paused", "busy", "limit", "incompatible", "client_left", "not_served", "too_large", "stopped",
+    "fault", "restart",
 )  # fmt: skip
 """Why a sampled request was not sent to the candidate. A closed set: they are labels of a metric."""
 RESULTS = (COMPLETED, FAILED, *(f"dropped.{reason}" for reason in DROPPED))
@@ -43,9 +43,13 @@ class Experiment:
         embeds: Plan | None,
         primaries: Mapping[str, Plan],
         own: dict[str, Arm],
+        room: Callable[[], float],
         day: str,
     ) -> None:
-        """`plans` (by route), `judge`, `embeds` and `primaries` (by target name) lead to targets of the background."""
+        """`plans` (by route), `judge`, `embeds` and `primaries` (by target name) lead to targets of the background.
+
+        `room`: the share that is left of the tightest rate limit of live targets that use a key of these, 0 to 1.
+        """
         self.terms = terms
         self.candidate = candidate
         self.section = section
@@ -54,6 +58,7 @@ class Experiment:
         self.embeds = embeds
         self.primaries = primaries
         self.own = own
+        self.room = room
         self.tally = Tally()
         self.purse = _purse(terms, day, Sums(), Sums())
         self.counts: dict[str, int] = {}

@@ -12,7 +12,6 @@ import functools
 import logging
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import orjson
@@ -22,7 +21,6 @@ from policies.trial import State
 from proxy.asked import Asked
 from proxy.carry import Carry, Taker
 from proxy.engine import Engine
-from proxy.measure.looplag import LoopLag
 from proxy.measure.shadow_metrics import Standing
 from proxy.measure.store.ledger import Batch, Ledger
 from proxy.measure.store.rows import Timestamps
@@ -30,6 +28,7 @@ from proxy.measure.store.schema import SchemaError
 from proxy.record import Exchange
 from proxy.shadow.budget import Spent
 from proxy.shadow.experiment import COMPLETED, FAILED, Experiment
+from proxy.shadow.isolation import Pressure, Queue
 from proxy.shadow.pair import Job, Paired, carried_out
 from proxy.shadow.request import Incompatible
 from proxy.shadow.scores import rated
@@ -40,10 +39,6 @@ from proxy.wire.request import Headers, Request
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 8
-"""Pairs under way."""
-WAITING = 100
-WAITING_BYTES = 64 * 1024 * 1024
 KEEP_SECONDS = 1.0
 """How often what was found is committed, and what others did is looked at."""
 UNWRITTEN = 5_000
@@ -61,16 +56,10 @@ class Mirror:
         """`engine`: the background one. `ledger` None remembers nothing beyond the process."""
         self._engine = engine
         self._ledger = ledger
-        self._in_flight = live_in_flight
-        self._lag = LoopLag()
-        self._late = 0.0
-        self._cpu = 0.0
-        """Share of a core that the process used lately; its event loop has no more than one."""
+        self._pressure = Pressure(engine.clock, live_in_flight)
+        self._queue = Queue(self._carry_out)
         self._by_route: dict[str | None, list[Experiment]] = {}
         self._never: frozenset[str] = frozenset()
-        self._waiting: deque[Job] = deque()
-        self._waiting_bytes = 0
-        self._running: set[asyncio.Task[None]] = set()
         self._batch = Batch()
         self._lost = 0
         self._heard = 0
@@ -108,19 +97,17 @@ class Mirror:
 
     def start(self) -> None:
         """From within the running loop."""
-        self._lag.start()
+        self._pressure.start()
         self._keeper = asyncio.create_task(self._keep())
 
     async def aclose(self) -> None:
         """Nothing new is sent; what is under way is given up and counted, and everything found is written."""
         self._closing = True
-        self._lag.stop()
-        while self._waiting:
-            job = self._waiting.pop()
+        self._pressure.stop()
+        for job in self._queue.emptied():
             self._drop(job.experiment, "stopped")
         self._engine.drain()
-        if self._running:
-            await asyncio.wait([*self._running], timeout=5.0)
+        await self._queue.finished(5.0)
         if self._keeper is not None:
             self._keeper.cancel()
         await self._write()
@@ -182,13 +169,7 @@ class Mirror:
             if reason is not None:
                 self._drop(experiment, reason)
                 continue
-            job = Job(experiment, exchange, carry.ask, carry.key, answer or b"", unit)
-            if len(self._running) < AT_ONCE:
-                self._run(job)
-            elif len(self._waiting) < WAITING and self._waiting_bytes + job.size <= WAITING_BYTES:
-                self._waiting.append(job)
-                self._waiting_bytes += job.size
-            else:
+            if not self._queue.put(Job(experiment, exchange, carry.ask, carry.key, answer or b"", unit)):
                 self._drop(experiment, "queue")
 
     def _obstacle(self, experiment: Experiment, exchange: Exchange, answer: bytes | None) -> str | None:
@@ -202,30 +183,25 @@ class Mirror:
             return "not_served"
         if answer is None:
             return "too_large"
+        return self._pressed(experiment)
+
+    def _pressed(self, experiment: Experiment) -> str | None:
+        """Why the live side is to be left alone for now."""
         section = experiment.section
-        busy = self._in_flight() > section.busy_above or self._late > section.late_above
-        if busy or self._cpu > section.cpu_above:
+        if self._pressure.too_high(section):
             return "busy"
-        return None
+        return "limit" if experiment.room() < section.leave else None
 
     # -- the background
-
-    def _run(self, job: Job) -> None:
-        task = asyncio.create_task(self._carry_out(job))
-        self._running.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        while self._waiting and len(self._running) < AT_ONCE and not self._closing:
-            job = self._waiting.popleft()
-            self._waiting_bytes -= job.size
-            self._run(job)
 
     async def _carry_out(self, job: Job) -> None:
         experiment = job.experiment
         if experiment.state is not State.RUNNING or experiment.stopped:
             self._drop(experiment, "stopped")
+            return
+        pressed = self._pressed(experiment)  # it may have waited
+        if pressed is not None:
+            self._drop(experiment, pressed)
             return
         reserved = Spent(0.0)
         try:
@@ -333,14 +309,9 @@ class Mirror:
         self._count(experiment, f"dropped.{reason}")
 
     async def _keep(self) -> None:
-        clock = self._engine.clock
-        used, then = time.process_time(), clock.now()
         while True:
             await asyncio.sleep(KEEP_SECONDS)
-            self._late = self._lag.take()
-            now_used, now = time.process_time(), clock.now()
-            self._cpu = (now_used - used) * 1e9 / max(1, now - then)
-            used, then = now_used, now
+            self._pressure.take()
             at = self._engine.clock.wall()
             for experiment in self.experiments.values():
                 if experiment.over(at) is not None:
@@ -409,7 +380,7 @@ class Mirror:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting) + len(self._running)
+        return len(self._queue)
 
     def standings(self) -> list[Standing]:
         """For the metrics, from another thread."""

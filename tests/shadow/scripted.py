@@ -32,6 +32,8 @@ class Model:
     """Seconds to the first content (of an answer that is not streamed: to all of it)."""
     tokens: int = 10
     hangs: bool = False
+    limit: tuple[int, int] | None = None
+    """Requests a minute that it may have, and how many are left, as its headers tell."""
     judges: bool = False
     """Prefers the answer that is whole JSON."""
 
@@ -103,17 +105,25 @@ class Scripted:
             ]
             events.append({**common, "object": "chat.completion.chunk", "choices": [], "usage": usage})
             data = b"".join([b"data: %b\n\n" % json.dumps(event).encode() for event in events]) + b"data: [DONE]\n\n"
-            _send(writer, 200, data, b"text/event-stream")
+            _send(writer, 200, data, b"text/event-stream", model.limit)
         else:
             message = {"role": "assistant", "content": said}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             whole = {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
-            _send(writer, 200, json.dumps(whole).encode())
+            _send(writer, 200, json.dumps(whole).encode(), limit=model.limit)
 
 
-def _send(writer: asyncio.StreamWriter, status: int, data: bytes, kind: bytes = b"application/json") -> None:
-    head = b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(data))
-    writer.write(head + data)
+def _send(
+    writer: asyncio.StreamWriter,
+    status: int,
+    data: bytes,
+    kind: bytes = b"application/json",
+    limit: tuple[int, int] | None = None,
+) -> None:
+    head = b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (status, kind, len(data))
+    if limit is not None:
+        head += b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n" % limit
+    writer.write(head + b"\r\n" + data)
 
 
 def _embedded(name: str, texts: list[str], tokens: int) -> bytes:

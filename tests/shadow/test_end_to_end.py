@@ -186,7 +186,7 @@ STORE_MD = Path(__file__).parents[2] / "docs" / "store.md"
 
 def _recomputed_from_sql(folder: Path, found: Mapping[str, Any]) -> None:
     """The query in the documentation, which knows nothing but the store, comes to the same verdicts."""
-    query = STORE_MD.read_text().split("### A verdict from SQL alone", 1)[1].split("```sql\n", 1)[1].split("```", 1)[0]
+    query = STORE_MD.read_text().split("```sql verdict\n", 1)[1].split("```", 1)[0]
     ledger = Ledger(folder / "exchanges.db")
     for name, one in found.items():
         rows = ledger.rows(query, {"name": name})

@@ -11,7 +11,7 @@ import pytest
 
 from policies.trial import State
 from proxy.measure.store.ledger import Ledger
-from proxy.shadow.mirror import AT_ONCE, WAITING
+from proxy.shadow.isolation import AT_ONCE, WAITING
 from tests.shadow.rig import adds_up, config, experiment, rig
 from tests.shadow.scripted import Model, Scripted
 
@@ -67,6 +67,44 @@ def test_a_busy_live_side_is_left_alone() -> None:
             await proxy.idle()
             assert proxy.one.counts["dropped.busy"] > 0
             assert there.asked["candidate"] == 10 - proxy.one.counts["dropped.busy"]
+
+    run(test())
+
+
+@pytest.mark.parametrize(("left", "own_key", "asked"), [(20, False, 0), (80, False, 5), (20, True, 5)])
+def test_live_requests_keep_their_rate_limits(left: int, own_key: bool, asked: int) -> None:
+    """A candidate behind a key that serves live requests, too, waits while little is left of its limits."""
+
+    async def test() -> None:
+        models = {"primary": Model(valid=1.0, limit=(100, left)), "candidate": PRIMARY}
+        async with Scripted(models).serving() as there:
+            providers = {
+                "local": {"base_url": there.url, "api_key": "the live key"},
+                "other": {"base_url": there.url, "api_key": "another key"},
+            }
+            told = experiment() | {"candidate": f"{'other' if own_key else 'local'}/candidate"}
+            async with rig(config(None, there.url, {"x": told}, providers=providers)) as proxy:
+                for number in range(5):
+                    assert (await proxy.ask(f"number {number}")).status_code == 200
+                    await proxy.idle()
+                assert there.asked["candidate"] == asked
+                assert proxy.one.counts.get("dropped.limit", 0) == 5 - asked
+                assert adds_up(proxy.one)
+
+    run(test())
+
+
+def test_a_candidate_that_hangs_holds_up_no_other_experiment() -> None:
+    async def test() -> None:
+        models = {"primary": PRIMARY, "hanging": Model(hangs=True), "candidate": PRIMARY}
+        async with Scripted(models).serving() as there:
+            shadow = {"hanging": experiment("hanging"), "other": experiment()}
+            async with rig(config(None, there.url, shadow)) as proxy:
+                other = proxy.app.mirror.experiments["other"]
+                for number in range(3 * AT_ONCE):
+                    await proxy.ask(f"number {number}")
+                await proxy.until(lambda: other.counts.get("completed") == 3 * AT_ONCE)
+                assert proxy.app.mirror.waiting == 3 * AT_ONCE, "those that hang, and those behind them"
 
     run(test())
 
