@@ -45,6 +45,7 @@ KINDS: dict[str, str] = {
     "code": "the code passes the tests in the field (`allow: true` is needed)",
     "probability": "1 / perplexity of the answer's tokens (needs `logprobs`)",
     "judge": "a model's grade (`model`, `rubric`)",
+    "preference": "a model finds the answer better than the expected text, in both orders; 1/2 is a tie",
 }
 """Every kind of scorer and what 1 means."""
 
@@ -109,12 +110,30 @@ class Scorers:
             "forbidden": _forbidden,
             "code": _code,
             "judge": self._judge,
+            "preference": self._preference,
         }
         if kind not in made:
             raise _Unknown(kind)
         return made[kind](options, field)
 
     def _judge(self, options: Mapping[str, Any], field: str) -> One:
+        judge, ask = self._judging(options)
+
+        async def grade(case: Case, body: Json, answer: Answer) -> Judged:
+            return await judge.grade(ask, body, answer, str(case.fields.get(field, "")))
+
+        return grade
+
+    def _preference(self, options: Mapping[str, Any], field: str) -> One:
+        judge, ask = self._judging(options)
+
+        async def prefer(case: Case, body: Json, answer: Answer) -> Judged:
+            expected = Answer(_expected(case, field), finish_reason="stop")
+            return await judge.compare(ask, body, answer, expected)
+
+        return prefer
+
+    def _judging(self, options: Mapping[str, Any]) -> tuple[Judge, Callable[[Json], Awaitable[str]]]:
         if not isinstance(options.get("model"), str):
             raise ValueError("a judge needs `options.model`: a route, or provider/model")
         judge = Judge(options["model"], str(options.get("rubric", RUBRIC)))
@@ -122,10 +141,7 @@ class Scorers:
         async def ask(body: Json) -> str:
             return await self._ask_judge(judge.model, body)
 
-        async def grade(case: Case, body: Json, answer: Answer) -> Judged:
-            return await judge.grade(ask, body, answer, str(case.fields.get(field, "")))
-
-        return grade
+        return judge, ask
 
 
 class _Unknown(ValueError):
@@ -176,7 +192,7 @@ def check(suite: Suite, cases: Sequence[Case]) -> None:
         raise RuntimeError("nothing is judged here")
 
     Scorers(suite, nobody)
-    needy = {*REFERENCES, "numeric", "fields", "tool_calls", "code"} - {"regex"}
+    needy = {*REFERENCES, "numeric", "fields", "tool_calls", "code", "preference"} - {"regex"}
     found: list[Problem] = []
     for case in cases:
         for scorer in suite.tasks[case.task].scorers:

@@ -233,6 +233,26 @@ def ratio(
     return Estimate(value, float(low), float(high), n)
 
 
+def kappa(one: Sequence[float], other: Sequence[float], rng: np.random.Generator, level: float = LEVEL) -> Estimate:
+    """Cohen's kappa of two raters: agreement beyond what their habits alone would give; items are drawn again."""
+    a, b = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
+    n = int(a.size)
+    if n < 10:
+        return _nothing(n, "n too small: 10 needed")
+
+    def of(index: NDArray[np.int64]) -> float:
+        x, y = a[index], b[index]
+        chance = sum(float(np.mean(x == value) * np.mean(y == value)) for value in np.union1d(x, y))
+        return float("nan") if chance == 1.0 else (float(np.mean(x == y)) - chance) / (1.0 - chance)
+
+    value = of(np.arange(n))
+    if math.isnan(value):
+        return _nothing(n, "both always say the same: there is nothing to tell apart")
+    drawn = [of(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high), n)
+
+
 class Ranked(NamedTuple):
     score: Estimate
     best: float

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxy.cli import bench_batch, bench_load
+from proxy.cli import bench_batch, bench_judge, bench_load
 from proxy.cli.bench_runs import FOLDER, Missing, find_run, now, progress, stopped_by_signals
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped; nothing is submitted twice")
     batch.add_argument("--tag", help="a name for this run")
     batch.epilog = "example:\n  weighbridge bench batch suite.json --batches 5"
+    bench_judge.add_arguments(
+        _command(commands, "judge", "which answers of a run are better, by a model as judge; and is it a good one?")
+    )
     report = _command(commands, "report", "show a run again")
     report.add_argument("run", metavar="RUN", nargs="?", default="last", help="id, tag or `last` (default)")
     report.add_argument("--config", metavar="FILE", help="look again at what its store has of live and shadow traffic")
@@ -128,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
             "run": _run,
             "load": bench_load.run,
             "batch": bench_batch.run,
+            "judge": bench_judge.run,
             "report": _report,
             "compare": _compare,
             "drift": _drift,
@@ -145,7 +149,10 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     except asyncio.CancelledError:
-        print("stopped at once; what was answered is kept, and --resume goes on", file=sys.stderr)
+        print(
+            "stopped at once; what came is kept: the same command goes on (run and batch: with --resume)",
+            file=sys.stderr,
+        )
         return 130
     return code
 

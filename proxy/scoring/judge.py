@@ -70,12 +70,15 @@ class Judge(NamedTuple):
         lost = [failed(answer) or empty(answer) for answer in (candidate, primary)]
         if any(lost):
             return 0.5 if all(lost) else float(lost[1])
+        return together(*await self.both(ask, request, candidate, primary))
+
+    async def both(
+        self, ask: Asking, request: Json, candidate: Answer, primary: Answer
+    ) -> tuple[float | None, float | None]:
+        """What it says of the candidate when it is shown first, and when it is shown second."""
         first = await self._once(ask, request, candidate, primary)
         second = await self._once(ask, request, primary, candidate)
-        if first is None or second is None:
-            return None
-        score = (first + 1.0 - second) / 2.0
-        return score if score in (0.0, 1.0) else 0.5
+        return first, None if second is None else 1.0 - second
 
     async def grade(self, ask: Asking, request: Json, answer: Answer, reference: str = "") -> float | None:
         """One answer alone, in [0, 1]; None where the judge's words say nothing."""
@@ -101,6 +104,13 @@ class Judge(NamedTuple):
         prompt = wording.format(rubric=self.rubric, fence=fence, **told)
         body: Json = {"messages": [{"role": "user", "content": prompt}], "temperature": 0}
         return _json_in(await ask(body))
+
+
+def together(first: float | None, second: float | None) -> float | None:
+    """Both orders as one verdict: only what is said in both is more than a tie."""
+    if first is None or second is None:
+        return None
+    return first if first == second else 0.5
 
 
 def _json_in(reply: str) -> Json:
