@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import signal
 import sqlite3
 import sys
 import tempfile
 from pathlib import Path
 
-_NEEDS = ("openai", "rich")
 _SECONDS = 20.0
 _LEAST_SECONDS = 3.0
 
@@ -30,10 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f"The demo needs {' and '.join(missing)}: pip install 'weighbridge[demo]'", file=sys.stderr)
-        return 2
     seconds = _SECONDS if args.seconds is None else args.seconds
     keep = args.keep or (args.seconds is None and sys.stdout.isatty())
     if not _LEAST_SECONDS <= seconds < float("inf") or not 0 <= args.port <= 65535:
@@ -45,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     _end_as_by_ctrl_c()
     screen = Screen()
     screen.opening()
-    from proxy.demo.story import tell  # the SDK takes a second to import
+    from proxy.demo.story import tell
 
     folder = Path(tempfile.mkdtemp(prefix="weighbridge-demo-"))
     try:

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from proxy.demo.load import Seen
+from proxy.demo.apps import Seen
 from proxy.demo.processes import LOAD, PROVIDERS, Running
 
 _SETTLE_SECONDS = 15.0

@@ -109,8 +109,8 @@ class Screen:
         self._plain(f"  curl {url}/chat/completions \\\n    -d '{body}'")
         self._plain(f'  OpenAI(base_url="{url}", api_key="any")  # model="{ROUTE}"')
 
-    def normal(self, clients: int) -> None:
-        self._chapter("2 Normal", f"{clients} clients ask through the official OpenAI SDK, most for a stream.")
+    def normal(self, clients: int, app: str) -> None:
+        self._chapter("2 Normal", f"{clients} clients ask by {app}, most for a stream.")
 
     def brown_out(self) -> None:
         self._chapter(

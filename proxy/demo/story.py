@@ -65,7 +65,7 @@ async def _run_phases(
 
     try:
         with screen.progress(seconds):
-            screen.normal(CLIENTS)
+            screen.normal(CLIENTS, load.app.name)
             await phase()
             began = time.time()
             await _turn(providers, primary=SICK, second=CROWDED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.util
 import os
 import re
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
@@ -23,13 +24,13 @@ import pytest
 
 from proxy.cli import demo
 from proxy.demo import story
+from proxy.demo.apps import Plain, Sdk, Seen, app
 from proxy.demo.audit import Metered, Store, compare, read_metrics, read_store
-from proxy.demo.load import Seen
 from proxy.demo.processes import PROVIDERS
 from proxy.demo.story import SICK
 from proxy.demo.tally import quantile
 from proxy.simulated.faults import faults_of, pick
-from tests.processes import REPOSITORY
+from tests.processes import REPOSITORY, proxy, upstream
 
 _LIMIT_S = 100.0
 _FIRST_TURNS = 12
@@ -37,10 +38,10 @@ _FIRST_TURNS = 12
 
 
 @contextmanager
-def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, *options: str, program: Sequence[str] = ("-m", "proxy")) -> Iterator[subprocess.Popen[str]]:
     """The demo with its output in a pipe and its files below `folder`; killed if the test fails."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "proxy", "demo", *options],
+        [sys.executable, *program, "demo", *options],
         cwd=REPOSITORY,
         env={**os.environ, "TMPDIR": str(folder), "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"},
         stdin=subprocess.DEVNULL,
@@ -178,15 +179,56 @@ def test_a_port_in_use_is_told_in_two_lines(tmp_path: Path) -> None:
     assert len(errors.splitlines()) == 2
 
 
-@pytest.mark.parametrize("missing", [("openai",), ("rich",), ("openai", "rich")])
-def test_what_is_missing_is_named_with_how_to_get_it(
-    missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else object())
-    assert demo.run(argparse.Namespace(seconds=20.0, port=0, keep=False)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "pip install 'weighbridge[demo]'" in line
-    assert all(name in line for name in missing)
+def test_it_needs_nothing_that_the_core_does_not_bring(tmp_path: Path) -> None:
+    """`pip install .` and `weighbridge demo`: the official SDK is used where it is, and not missed where it is not."""
+    without = "import sys; sys.modules['openai'] = None; from proxy.cli import main; sys.exit(main())"
+    with started(tmp_path, "--seconds", "3", program=("-c", without)) as process:
+        output, errors = process.communicate(timeout=_LIMIT_S)
+    assert process.returncode == 0, output + errors
+    assert errors == ""
+    assert "clients ask by plain HTTP, without the SDK, most for a stream." in output
+    assert not [line for line in output.splitlines() if len(line) > 80 and str(tmp_path) not in line]
+
+
+def test_the_sdk_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(app("http://127.0.0.1:1/v1"), Sdk)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert isinstance(app("http://127.0.0.1:1/v1"), Plain)
+
+
+@pytest.mark.parametrize(
+    ("faults", "stream", "whole"),
+    [
+        ([], False, True),
+        ([], True, True),
+        (["http_503"], False, False),
+        (["http_503"], True, False),
+        (["cut_mid_stream=after:3"], True, False),
+        (["html_502"], True, False),
+        (["comments"], True, True),
+    ],
+)
+def test_both_apps_see_the_same(tmp_path: Path, faults: list[str], stream: bool, whole: bool) -> None:
+    body = {"model": "up/m", "messages": [{"role": "user", "content": "Hello"}]}
+
+    async def seen(base_url: str) -> list[Seen]:
+        apps = (Sdk(base_url), Plain(base_url))
+        try:
+            return [await one.ask(body, stream=stream) for one in apps]
+        finally:
+            for one in apps:
+                await one.aclose()
+
+    with upstream(tmp_path / "up", "--tokens", "8") as up:
+        config = {"providers": {"up": {"base_url": up.base_url, "api_key": None}}, "defaults": {"breaker": False}}
+        with proxy(config, tmp_path / "proxy") as running:
+            up.change(faults=faults)
+            by_sdk, by_hand = asyncio.run(seen(f"{running.base_url}/v1"))
+    for one in (by_sdk, by_hand):
+        assert (one.error is None) is whole, one
+        assert one.id is not None
+    assert by_sdk.target == by_hand.target
+    assert by_sdk.id != by_hand.id
 
 
 @pytest.mark.parametrize(
