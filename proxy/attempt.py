@@ -363,6 +363,7 @@ class Try:
             return
         if isinstance(error, TransportError):
             attempt.replayed = attempt.replayed or error.replayed
+        self.target.hide(error)
         attempt.kind = error.kind
         attempt.outcome = VERDICTS[error.kind].outcome
         attempt.detail = error.detail

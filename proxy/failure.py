@@ -113,7 +113,9 @@ def overloaded(seconds: float) -> Refusal:
 def broken_off(error: UpstreamError, form: Told) -> bytes:
     """The event that ends a stream which can no longer be finished."""
     kind_type, code, did = _WORDS[error.kind]
-    who = "The proxy is shutting down." if error.source == DRAIN else f"The upstream {did}."
+    who = f"The upstream {did}."
+    if error.source == DRAIN:
+        kind_type, code, who = "service_unavailable_error", "shutting_down", "The proxy is shutting down."
     return form.broken(f"{who} What came before this is not the whole answer.", type=kind_type, code=code)
 
 

@@ -20,6 +20,7 @@ from policies.breaker import Breaker
 from proxy.clock import SECOND, Clock
 from proxy.condition import Condition, Credential
 from proxy.credentials import Token
+from proxy.errors import UpstreamError
 from proxy.media import Media
 from proxy.prices.book import Price
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
@@ -27,6 +28,8 @@ from proxy.transport.base import Head, Origin, Transport
 from proxy.turns import UNBOUND
 from proxy.wire.request import CHAT, Request
 
+_LEAST_SECRET = 12
+"""Letters of what is taken for a secret in an upstream's words; keys are longer, and words of a message are not."""
 DIRECT_LIMIT = 1000
 """Targets kept for direct `provider/model` requests; the least recently used goes first."""
 
@@ -55,6 +58,7 @@ class Target:
     __slots__ = (
         "_credential",
         "_heads",
+        "_secrets",
         "_speakers",
         "account",
         "condition",
@@ -126,6 +130,8 @@ class Target:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         self.origin = Origin(parts.scheme, parts.hostname or "", port)
         self._credential = credential
+        kept = [*(credential.split(":") if credential else ()), *[value for _, value in endpoint.headers]]
+        self._secrets = tuple([one for one in kept if len(one) >= _LEAST_SECRET])
         self.account: object = _whose(endpoint, credential) if credential else None
         """Whose rate limits it takes from; None where no key says."""
         self._speakers: dict[str, Speaker[Any]] = {CHAT: provider}
@@ -141,6 +147,13 @@ class Target:
         one.condition = Condition(self.name, Credential(), Random())  # noqa: S311  (jitter)
         one._heads = {CHAT: one._both_heads(one.provider)}
         return one
+
+    def hide(self, error: UpstreamError) -> None:
+        """Takes our own credential out of what the upstream said: some tell a wrong key back whole."""
+        for secret in self._secrets:
+            error.detail = error.detail.replace(secret, "[secret]")
+            if error.body is not None:
+                error.body = error.body.replace(secret.encode(), b"[secret]")
 
     def speaker(self, operation: str) -> Speaker[Any] | None:
         """Who can ask for the operation in its own words; None where it must be translated, if it can be."""

@@ -120,6 +120,8 @@ def _target_text(value: str, info: ValidationInfo) -> str:
     provider, _, model = value.partition("/")
     if not provider or not model.strip():
         raise Wrong(f"not provider/model: {value[:80]!r}", "write it as in openai/gpt-5-mini")
+    if not value.isprintable():
+        raise Wrong(f"holds a line break or another control character: {value[:80]!r}")
     if info.context is not None:
         known.check_provider(provider, info.context)
     return value
@@ -162,9 +164,8 @@ def _storage(value: str) -> str | None:
     if value.startswith(("postgresql://", "postgres://")):
         raise Wrong("Postgres is not available in this version", "available: sqlite:///path/of/file.db, none")
     if not value.startswith("sqlite:///") or not value[10:].strip("/"):
-        raise Wrong(
-            f"not a store: {value[:80]!r}", "write sqlite:///weighbridge.db, sqlite:////absolute/path.db or none"
-        )
+        shown = _without_password(value)
+        raise Wrong(f"not a store: {shown!r}", "write sqlite:///weighbridge.db, sqlite:////absolute/path.db or none")
     if any(character in value for character in "?#") or not value.isprintable():
         raise Wrong("the path of the store holds ?, # or a control character")
     return value
@@ -172,8 +173,13 @@ def _storage(value: str) -> str | None:
 
 def _state(value: str) -> str:
     if value != "memory://":
-        raise Wrong(f"{value[:40]!r} is not available in this version", "available: memory://")
+        raise Wrong(f"{_without_password(value)!r} is not available in this version", "available: memory://")
     return value
+
+
+def _without_password(url: str) -> str:
+    """For errors: addresses of databases often hold one."""
+    return re.sub(r"//.*@", "//...@", url, flags=re.DOTALL)[:80]
 
 
 def _pattern(value: str) -> str:

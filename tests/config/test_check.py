@@ -121,11 +121,12 @@ def test_a_bad_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_names_cannot_write_to_the_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "c.yaml").write_text('providers: {openai: }\nroutes: {"a\\u202eb": {targets: ["openai/\\e[31mx"]}}')
+    (folder / "c.yaml").write_text('providers: {openai: }\nroutes: {"a\\u202eb": {targets: [openai/x]}}')
     assert run("--config", "c.yaml") == 0
-    out = capsys.readouterr().out
-    assert "a\\u202eb" in out
-    assert "openai/\\x1b[31mx" in out
+    assert "a\\u202eb" in capsys.readouterr().out
+    (folder / "c.yaml").write_text('providers: {openai: }\nroutes: {"b": {targets: ["openai/\\e[31mx"]}}')
+    assert run("--config", "c.yaml") == 2
+    assert "openai/\\x1b[31mx" in capsys.readouterr().err
 
 
 def test_a_very_long_name_does_not_widen_the_table_for_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

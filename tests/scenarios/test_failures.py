@@ -461,6 +461,7 @@ def test_a_drain_before_content_is_a_503_that_may_be_tried_again(stream: bool) -
 def test_a_drain_in_the_middle_of_a_stream_says_so() -> None:
     seen = call({"a": [[Head(), Data(ROLE + HELLO), Hang()]]}, stream=True, drain_after=1.0)
     assert "shutting down" in seen.events[-1]["error"]["message"]
+    assert seen.events[-1]["error"]["code"] == "shutting_down"
     assert not seen.done
     assert seen.exchange.outcome is Outcome.INTERNAL_ERROR
 
