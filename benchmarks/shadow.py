@@ -1,11 +1,12 @@
 """Whether live requests notice that they are mirrored: two proxies, one with a shadow experiment at 100 %, take turns.
 
-    python benchmarks/shadow.py [--rounds 12] [--requests 400] [--clients 8]
+    python benchmarks/shadow.py [--rounds 12] [--requests 400] [--clients 8] [--only CANDIDATE]
 
 In each round both serve the same number of streamed requests, in an order that changes from round to round; the
 difference of their medians, 99th percentiles and times to first content is taken within the round, and what is shown is
 the mean over rounds with its 95 % interval (Student's t). Errors are counted. Candidates: one that answers as the
-primary does, one that hangs, one that always fails, one that is 20 times slower.
+primary does, one that hangs, one that always fails, one that is 20 times slower, one that never stops talking. The most
+memory that either proxy ever held is told, too.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ CANDIDATES = {
     "hangs": ["--fault", "hang_before_headers"],
     "fails": ["--fault", "http_500"],
     "20 x slower": ["--ttft", "400ms", "--itl", "40ms"],
+    "floods": ["--ttft", "0ms", "--itl", "0ms", "--tokens", "100000"],
 }
 PRIMARY = ["--ttft", "20ms", "--itl", "2ms", "--tokens", "10"]
 T95 = {4: 2.776, 8: 2.306, 12: 2.179, 20: 2.086}
 
 
 @contextlib.contextmanager
-def started(*arguments: str) -> Iterator[str]:
-    """The base URL that the process announces."""
+def started(*arguments: str) -> Iterator[tuple[str, int]]:
+    """The base URL that the process announces, and its id."""
     log = Path(tempfile.mkstemp(prefix="weighbridge-bench-")[1])
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-m", "proxy", *arguments], stdout=output, stderr=output)
@@ -49,7 +51,7 @@ def started(*arguments: str) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > until:
                 raise SystemExit(log.read_text(errors="replace"))
             time.sleep(0.05)
-        yield found[0]
+        yield found[0], process.pid
     finally:
         process.terminate()
         process.wait(20)
@@ -139,31 +141,44 @@ async def compare(plain: str, mirrored: str, rounds: int, requests: int, clients
     print(f"    errors: {errors[0]} without, {errors[1]} with, of {rounds * requests} each", flush=True)
 
 
+def most_memory(process: int) -> int:
+    """MiB that it ever held."""
+    told = Path(f"/proc/{process}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", told)
+    return int(found[1]) // 1024 if found else 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--only", action="append", choices=[*CANDIDATES], help="this candidate; may be given again")
     args = parser.parse_args()
     print(
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {args.rounds} rounds of {args.requests} streams each"
     )
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        primary = stack.enter_context(started("upstream", "--port", "0", *PRIMARY))
-        for place, (name, options) in enumerate(CANDIDATES.items()):
+        primary, _ = stack.enter_context(started("upstream", "--port", "0", *PRIMARY))
+        chosen = {name: CANDIDATES[name] for name in args.only or CANDIDATES}
+        for place, (name, options) in enumerate(chosen.items()):
             with contextlib.ExitStack() as pair:
-                candidate = pair.enter_context(started("upstream", "--port", "0", "--tokens", "10", *options))
-                urls = []
+                candidate, _ = pair.enter_context(started("upstream", "--port", "0", "--tokens", "10", *options))
+                urls, processes = [], []
                 for kind, told in (("plain", None), ("mirrored", candidate)):
                     made = folder / f"{place}-{kind}"
                     made.mkdir()
-                    urls.append(pair.enter_context(started("serve", "--config", config(made, primary, told))))
+                    url, process = pair.enter_context(started("serve", "--config", config(made, primary, told)))
+                    urls.append(url)
+                    processes.append(process)
                 print(f"  candidate {name}:", flush=True)
                 asyncio.run(compare(*urls, args.rounds, args.requests, args.clients))
                 counts = httpx.get(f"{urls[1]}/api/shadow", trust_env=False).json()["experiments"][0]["accounting"]
                 dropped = {reason: n for reason, n in counts["dropped"].items() if n}
                 print(f"    sampled {counts['sampled']}, paired {counts['completed'] + counts['failed']}, {dropped}")
+                most = [most_memory(process) for process in processes]
+                print(f"    most memory: {most[0]} MiB without, {most[1]} MiB with", flush=True)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ from proxy.prices.watch import keep_current
 from proxy.record import Origin
 from proxy.router import Router
 from proxy.shadow.mirror import Mirror
+from proxy.shadow.unhurried import Unhurried
+from proxy.transport.base import Transport
 from proxy.transport.choose import Transports
 from proxy.upstreams import Upstreams
 from proxy.web.site import Site
@@ -194,8 +196,7 @@ class App:
 
     def _load_shadow(self, config: settings.Config) -> None:
         created = self.mirror.created()
-        ways, live = self._background.for_provider, self.upstreams
-        made = [*experiments(config, created, ways, self._book, live, self.mirror.day())]
+        made = [*experiments(config, created, self._unhurried, self._book, self.upstreams, self.mirror.day())]
         self.mirror.load(made, frozenset(key.name for key in config.keys if key.shadow == "never"))
         kept = capture(config, self._bodies.keep) if self._bodies is not None else None
         self.mirror.keep = kept.mirrored if kept is not None and not kept.idle else None
@@ -203,6 +204,9 @@ class App:
             *((self.mirror,) if made else ()),
             *((kept,) if kept is not None and not kept.idle else ()),
         )
+
+    def _unhurried(self, provider: settings.Provider) -> Transport:
+        return Unhurried(self._background.for_provider(provider))
 
     async def _watch_keys(self) -> None:
         """Keys that are made or revoked by command hold from the next request on, a few seconds later."""

@@ -29,13 +29,11 @@ async def call(
     patience: float | None = None,
     parent: str | None = None,
     keep: bool = True,
-    most: int | None = None,
 ) -> Called:
     """One exchange in the current task, which must do nothing else meanwhile. Never raises for a failed exchange.
 
     `due_ns`: when a load generator meant to send it (monotonic). `patience`: seconds after which it is given up as a
-    client would. `parent`: the exchange that it shadows. `keep` False throws the answer away as it comes. `most`:
-    bytes of a streamed answer beyond which it is given up.
+    client would. `parent`: the exchange that it shadows. `keep` False throws the answer away as it comes.
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101
@@ -58,8 +56,6 @@ async def call(
             run.sending()
             if run.ended:
                 break
-            if most is not None and exchange.answer_bytes > most:
-                run.deadline.stop(GONE)
             data = await run.next()
     except Refusal as refusal:
         run.refuse(refusal)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +12,6 @@ import orjson
 
 from policies.verdict import Kind
 from proxy.call import Called, call
-from proxy.carry import LARGEST
 from proxy.engine import Engine
 from proxy.forms.plain import EmbeddingsRequest
 from proxy.measure.store.ledger import Pair
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _JUDGE_TOKENS = 1000
 """Of a judge's reply; some think before they speak."""
+HEAVY = 64 * 1024
+"""Bytes of answers that are read and scored in a thread, so that no live stream waits for it."""
 EMBEDDED = 8_000
 """Characters of an answer whose meaning is compared: models take no more than some thousand tokens."""
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -114,18 +117,17 @@ async def carried_out(engine: Engine, prepared: Prepared) -> Paired:
     job, spending = prepared.job, _Spending()
     exchange, experiment = job.exchange, job.experiment
     operation, stream = job.ask.operation, job.ask.stream
-    called = await call(engine, prepared.ask, prepared.plan, parent=exchange.id, most=LARGEST)
+    called = await call(engine, prepared.ask, prepared.plan, parent=exchange.id)
     spending.add(called.exchange, prepared.plan, prepared.ask)
-    candidate = Side(_last(called.exchange), answer_in(prepared.ask.operation, called.data, stream=stream), stream)
+    candidate = await _side(_last(called.exchange), prepared.ask.operation, called.data, stream)
     live = _first(exchange)
-    served = answer_in(operation, job.answer, stream=stream) if live is exchange.winner else FAILED
-    primary = Side(live, served, stream)
+    primary = await _side(live, operation, job.answer if live is exchange.winner else b"", stream)
     noise = None
     if prepared.again is not None:
         asked_again = requests.unstored(job.ask)
-        second = await call(engine, asked_again, prepared.again, parent=exchange.id, most=LARGEST)
+        second = await call(engine, asked_again, prepared.again, parent=exchange.id)
         spending.add(second.exchange, prepared.again, asked_again)
-        noise = Side(_last(second.exchange), answer_in(operation, second.data, stream=stream), stream)
+        noise = await _side(_last(second.exchange), operation, second.data, stream)
     body = requests.chat_body(job.ask)
     judged = rejudged = None
     if prepared.judge is not None:
@@ -136,14 +138,24 @@ async def carried_out(engine: Engine, prepared: Prepared) -> Paired:
     if prepared.worst.similarity:
         asked = await _compared(engine, prepared, primary.said, candidate.said, asked, spending)
     id = called.exchange.id
+    score = functools.partial(scores, experiment.terms, id, body, primary, candidate, asked, experiment.own)
+    heavy = bool(experiment.own) or len(called.data) + len(job.answer) > HEAVY
     return Paired(
         called,
         _row(prepared, called, second.exchange.id if noise is not None else None, primary, candidate, spending),
-        scores(experiment.terms, id, body, primary, candidate, asked, experiment.own),
+        await asyncio.to_thread(score) if heavy else score(),
         spending.usd,
         candidate.failed,
         candidate.attempt is not None and candidate.attempt.kind is Kind.INTERNAL,
     )
+
+
+async def _side(attempt: Attempt | None, operation: str, data: bytes, stream: bool) -> Side:
+    """What cannot be read, or is not worth it, is no answer."""
+    if attempt is None or attempt.kind is not Kind.OK or not data:
+        return Side(attempt, FAILED, stream)
+    read = functools.partial(answer_in, operation, data, stream=stream)
+    return Side(attempt, await asyncio.to_thread(read) if len(data) > HEAVY else read(), stream)
 
 
 class _Spending:

@@ -32,6 +32,8 @@ class Model:
     """Seconds to the first content (of an answer that is not streamed: to all of it)."""
     tokens: int = 10
     hangs: bool = False
+    floods: int = 0
+    """Characters that it says at least."""
     limit: tuple[int, int] | None = None
     """Requests a minute that it may have, and how many are left, as its headers tell."""
     judges: bool = False
@@ -92,6 +94,7 @@ class Scripted:
         said = VALID if chance.random() < model.valid else INVALID
         if model.judges:
             said = _judged(text)
+        said = said.ljust(model.floods)
         said = REFUSAL if model.refuses else "" if model.empty else said
         if model.ttft:
             await asyncio.sleep(model.ttft * (0.8 + 0.4 * chance.random()))
