@@ -35,6 +35,9 @@ HELD_LIMIT = 256 * 1024
 MOST_DROPPED = 50
 """Parameters that were left out and are told by name; whoever sends more of them knows by then."""
 
+TIMEOUT = b"x-weighbridge-timeout"
+"""How long the client waits: what it says to us, and what we say to upstreams, in case that they heed it."""
+
 GONE = "gone"
 DRAIN = "drain"
 DOWNSTREAM = "downstream"
@@ -65,6 +68,7 @@ class Try:
         "ask",
         "attempt",
         "target",
+        "tells",
         "writer",
     )
 
@@ -77,6 +81,7 @@ class Try:
         deadline: Deadline,
         minted: Minted,
         replay: bool = True,
+        tells: bool = False,
     ) -> None:
         self.target = target
         self.ask = ask
@@ -85,6 +90,8 @@ class Try:
         self._deadline = deadline
         self._minted = minted
         self._decoder: Decoder = _UNREAD
+        self.tells = tells
+        """The client said how long it waits: the upstream is told what is left of that."""
         self.writer: Writer | None = None
         """Puts the answer into the client's form; None where it has that already."""
         self._connection: Connection | None = None
@@ -237,6 +244,8 @@ class Try:
             extra = (*extra, *token)
         if attempt.trace_headers:
             extra = (*extra, *attempt.trace_headers)
+        if self.tells:
+            extra = (*extra, (TIMEOUT, b"%dms" % max(1, deadline.remaining(now) // 1_000_000)))
         self._reply = reply = await connection.send(UpstreamRequest(head, built.body, extra, self._replay))
         marks = attempt.marks
         marks.sent = reply.sent_ns

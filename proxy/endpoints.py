@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from proxy.attempt import DRAIN, GONE, Gone
+from proxy.attempt import DRAIN, GONE, TIMEOUT, Gone
 from proxy.auth import Gate, Key, Named, by_name
 from proxy.carry import Carry, Onlooker, carry_for
 from proxy.clock import SECOND
@@ -143,7 +143,7 @@ class Doors:
                 run.exchange.key, run.rank = key.name, key.rank
             if front.most is not None:
                 run.admit(front.most)
-            if patience := named.get(b"x-weighbridge-timeout"):
+            if patience := named.get(TIMEOUT):
                 run.most_ns = _patience(patience)
             if traceparent := named.get(b"traceparent"):
                 run.exchange.trace = trace_of(traceparent, named.get(b"tracestate", b""))

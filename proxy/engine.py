@@ -147,7 +147,9 @@ class Run:
             limits = plan.route.limits
             replay = min(limits.per_target, limits.per_request) >= 2 if tries is None else tries.may_replay(place)
             replay = replay and ask.repeatable
-            one = Try(plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted(), replay)
+            one = Try(
+                plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted(), replay, self._tells
+            )
             left = len(plan.targets) if tries is None else max(1, tries.fresh)
             first_ns = _first(plan.targets[place], ask, self.deadline.remaining(now) // left)
             race = None
@@ -283,6 +285,11 @@ class Run:
         if not self.unrecorded:
             self._engine.bus.publish(exchange)
 
+    @property
+    def _tells(self) -> bool:
+        """Whether the client said how long it waits, which upstreams are then told too."""
+        return self.most_ns < _TOTAL
+
     def _minted(self) -> Minted:
         """For providers that send no id and no time; the same for every attempt."""
         return Minted("chatcmpl-" + self.exchange.id[4:], int(self.exchange.at))
@@ -346,7 +353,7 @@ class Run:
             if not (well and room) or target.barred(now / SECOND, ask) or not hedges.spend():
                 return None
             attempt = self._begin_attempt(target, now, 0)
-            return Try(target, ask, attempt, self._engine.clock, deadline, self._minted(), replay=False)
+            return Try(target, ask, attempt, self._engine.clock, deadline, self._minted(), False, self._tells)
 
         return Race(other, delay, min(_first(target, ask, first_ns), first_ns), self.deadline, make, begin)
 

@@ -25,11 +25,14 @@ class Scripted(NamedTuple):
     base_url: str
     served: list[tuple[int, Scene]]
     """(number, scene) of every request, in the order in which they came."""
+    heard: list[dict[str, str]]
+    """Their headers, names in lower case."""
 
 
 @contextmanager
 def scripted(scenes: list[Scene]) -> Iterator[Scripted]:
     served: list[tuple[int, Scene]] = []
+    heard: list[dict[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -39,7 +42,9 @@ def scripted(scenes: list[Scene]) -> Iterator[Scripted]:
             number = int(ask["messages"][-1]["content"])
             scene = scenes[number]
             served.append((number, scene))
+            heard.append({name.lower(): value for name, value in self.headers.items()})
             if scene.status != 200:
+                time.sleep(scene.ttft_s)
                 self._whole(scene.status, {"error": {"message": "scripted", "type": "server_error"}})
             elif ask.get("stream"):
                 self._stream(scene)
@@ -86,7 +91,7 @@ def scripted(scenes: list[Scene]) -> Iterator[Scripted]:
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield Scripted(f"http://127.0.0.1:{server.server_address[1]}/v1", served)
+        yield Scripted(f"http://127.0.0.1:{server.server_address[1]}/v1", served, heard)
     finally:
         server.shutdown()
         server.server_close()
