@@ -43,6 +43,8 @@ class Kind(StrEnum):
     """A hedge: the other attempt had content first, and this one was closed."""
     BUSY = "busy"
     """The proxy's own bounds left no room for the request; nobody was asked."""
+    OVER_LIMIT = "over_limit"
+    """The client's own key has used up what it may use (`policies.allowance`); nobody was asked."""
     INTERNAL = "internal"
     """A fault of the proxy itself."""
 
@@ -121,5 +123,6 @@ VERDICTS: dict[Kind, Verdict] = {
     Kind.DOWNSTREAM_CLOSED: Verdict(0, _F.NO, _H.NEUTRAL, 499, _O.CLIENT_CLOSED),
     Kind.SUPERSEDED: Verdict(0, _F.NO, _H.NEUTRAL, 499, _O.CLIENT_CLOSED),
     Kind.BUSY: Verdict(0, _F.NO, _H.NEUTRAL, 503, _O.NO_TARGET),
+    Kind.OVER_LIMIT: Verdict(0, _F.NO, _H.NEUTRAL, 429, _O.CLIENT_ERROR),
     Kind.INTERNAL: Verdict(0, _F.NO, _H.NEUTRAL, 500, _O.INTERNAL_ERROR),
 }

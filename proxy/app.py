@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policies.breaker import State
 from proxy import __version__
 from proxy import config as settings
+from proxy.allowances import Allowances
 from proxy.assemble import capture, front, gate, prices, target_names
 from proxy.auth import Gate, Key
 from proxy.batches.keeper import Keeper
@@ -68,6 +69,7 @@ class App:
         self._bodies = Bodies(self.store.path) if self.store is not None else None
         self.learners = Learners(file)
         self._keys = stored(self.store.path) if self.store is not None else []
+        self.allowances = Allowances(clock, file)
         self._front = self._fronted(config)
         targets, routes = target_names(config)
         self.metrics = Metrics(targets, routes, version=__version__)
@@ -76,7 +78,9 @@ class App:
         store = {"store": self.store} if self.store is not None else {}
         self._spans = _spans(config.otel)
         spans = {"otel": self._spans} if self._spans is not None else {}
+        self._charging = False
         self.bus = Bus({"prometheus": self.metrics, "recent": self.recent, "learners": self.learners, **store, **spans})
+        self._charge()
         self.engine = Engine(clock, self.bus, self._rng)
         self.doors = Doors(self.engine, self._front)
         self.direct = self.doors.direct()
@@ -99,6 +103,7 @@ class App:
             lag=self._lag.take,
             targets=self.upstreams.snapshot,
             shadow=self.mirror.standings,
+            refused=self.allowances.refused,
         )
         self._listing = Listing()
         self.keeper = self._batch_keeper(clock)
@@ -147,6 +152,8 @@ class App:
         reasons = []
         if self.store is not None and self.store.degraded is not None:
             reasons.append(self.store.degraded)
+        if self.allowances.degraded is not None:
+            reasons.append(self.allowances.degraded)
         reasons += [
             f"target {one['target']}: {_words(one['barred'] or one['breaker'])}"
             f" (last error: {_words(one['last_error'])})"
@@ -172,6 +179,7 @@ class App:
         """Serve a new config from the next request on; running ones keep the old."""
         self._book = prices(config, self._book)
         self._front = self._fronted(config)
+        self._charge()
         self.upstreams.forgive()
         self.doors.front = self._front
         targets, routes = target_names(config)
@@ -184,7 +192,15 @@ class App:
 
     def _fronted(self, config: settings.Config) -> Front:
         transport_for = self._transports.for_provider
-        return front(config, transport_for, self._rng, self._book, self.upstreams, self.learners, self._keys)
+        return front(
+            config, transport_for, self._rng, self._book, self.upstreams, self.learners, self._keys, self.allowances
+        )
+
+    def _charge(self) -> None:
+        """Budgets are charged once there is one: until then no request pays for that."""
+        if self.allowances.budgeted and not self._charging:
+            self._charging = True
+            self.bus.add("allowances", self.allowances)
 
     def create_shadow(self, name: str, told: object) -> None:
         """An experiment beside the config's. Raises ValueError with what is wrong with it."""
@@ -215,7 +231,8 @@ class App:
             found = await asyncio.to_thread(stored, self.store.path)
             if found != self._keys and (found or not self._keys):
                 self._keys = found
-                self._front.gate = gate(self.config, found)
+                self._front.gate = gate(self.config, found, self.allowances)
+                self._charge()
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests, let running ones finish for at most `seconds`, then end those that are left.

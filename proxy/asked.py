@@ -8,7 +8,7 @@ from typing import Any
 
 from policies.base import Ask
 from proxy.wire.chunk import Json
-from proxy.wire.request import MODEL_LIMIT, Request
+from proxy.wire.request import MODEL_LIMIT, Request, answer_limit
 
 _SECRET = ("authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key")
 """Headers that no rule may look at."""
@@ -98,9 +98,7 @@ def _tokens(ask: Asked) -> int:
 
 
 def _output(ask: Asked) -> int:
-    body = ask._request.body
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-    return limit if isinstance(limit, int) and limit > 0 else _ANSWER
+    return answer_limit(ask._request.body) or _ANSWER
 
 
 def _vision(ask: Asked) -> bool:

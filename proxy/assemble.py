@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
+from policies.allowance import UNLIMITED, Allowed
 from policies.gradient import FIRST, Gradient
 from policies.hedge import Hedges, Terms
 from policies.ordered import Ordered
 from policies.retry import FailoverOn, Limits
 from proxy import config as settings
+from proxy.allowances import Allowances
 from proxy.auth import Gate, Key
 from proxy.capture import Capture, Rule
 from proxy.clock import SECOND, RealClock
@@ -78,6 +80,7 @@ def front(
     upstreams: Upstreams | None = None,
     learners: Learners | None = None,
     stored: Sequence[StoredKey] = (),
+    allowances: Allowances | None = None,
 ) -> Front:
     """Everything that a reload replaces. Kept over it, if given: the prices, how the targets are, what was learned."""
     kept = upstreams or Upstreams(RealClock(), rng)
@@ -85,7 +88,11 @@ def front(
     learned, server = learners or Learners(), config.server
     parts = Parts(config, transport_for, book or prices(config), kept, learned, _media(config), _tokens(config))
     return Front(
-        gate(config, stored), _router(parts, rng), server.body_limit, server.concurrency, tuple(config.providers)
+        gate(config, stored, allowances),
+        _router(parts, rng),
+        server.body_limit,
+        server.concurrency,
+        tuple(config.providers),
     )
 
 
@@ -156,10 +163,23 @@ def target_names(config: settings.Config) -> tuple[list[str], dict[str, list[str
     return sorted({label for labels in routes.values() for label in labels}), routes
 
 
-def gate(config: settings.Config, stored: Sequence[StoredKey] = ()) -> Gate:
-    """`stored`: keys made by command. The config's come first; a revoked one keeps the door closed all the same."""
+def terms_of(config: settings.Config, stored: Sequence[StoredKey] = ()) -> dict[str, Allowed]:
+    """What each key may use that has limits."""
+    found = {key.name: key.terms for key in stored}
+    for key in config.keys:
+        told = key.budget.model_dump() if key.budget is not None else {}
+        found[key.name] = Allowed(key.rpm, key.tpm, **told)
+    return {name: one for name, one in found.items() if one != UNLIMITED}
+
+
+def gate(config: settings.Config, stored: Sequence[StoredKey] = (), allowances: Allowances | None = None) -> Gate:
+    """`stored`: keys made by command. The config's come first; a revoked one keeps the door closed all the same.
+
+    `allowances`: of the keys that have limits; None heeds no limits.
+    """
     token = config.server.admin_token
     named = {key.name for key in config.keys}
+    may_use = allowances.load(terms_of(config, stored)) if allowances is not None else {}
     good = [key for key in stored if key.revoked is None and key.name not in named]
     return Gate(
         [
@@ -170,6 +190,7 @@ def gate(config: settings.Config, stored: Sequence[StoredKey] = ()) -> Gate:
                     key.direct,
                     None if key.routes is None else frozenset(key.routes),
                     frozenset(key.tags),
+                    allowance=may_use.get(key.name),
                 )
                 for key in good
             ),
@@ -181,6 +202,7 @@ def gate(config: settings.Config, stored: Sequence[StoredKey] = ()) -> Gate:
                     frozenset(key.routes) if key.routes is not None else None,
                     frozenset(key.tags),
                     ("high", "normal", "low").index(key.priority),
+                    may_use.get(key.name),
                 )
                 for key in config.keys
             ),

@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from policies.allowance import Allowance
 from proxy.config.known import is_loopback
 from proxy.errors import Refusal
 
@@ -28,6 +29,8 @@ class Key(NamedTuple):
     """Tags of all its requests."""
     rank: int = 1
     """0 goes first where there is a queue, 2 last, and is turned away first."""
+    allowance: Allowance | None = None
+    """What it may use; None: no limits."""
 
 
 def by_name(headers: Headers) -> Named:

@@ -28,18 +28,21 @@ async def call(
     due_ns: int = 0,
     patience: float | None = None,
     parent: str | None = None,
+    key: str | None = None,
     keep: bool = True,
 ) -> Called:
     """One exchange in the current task, which must do nothing else meanwhile. Never raises for a failed exchange.
 
     `due_ns`: when a load generator meant to send it (monotonic). `patience`: seconds after which it is given up as a
-    client would. `parent`: the exchange that it shadows. `keep` False throws the answer away as it comes.
+    client would. `parent`: the exchange that it shadows. `key`: the name of the key that it is done for. `keep` False
+    throws the answer away as it comes.
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101
     run = engine.begin(task)
     exchange = run.exchange
     exchange.model, exchange.stream, exchange.parent_id = ask.model[:200], ask.stream, parent
+    exchange.key = key
     exchange.operation = ask.operation
     exchange.marks.scheduled = due_ns
     exchange.request_bytes = len(ask.raw)

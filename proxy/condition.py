@@ -22,7 +22,7 @@ from proxy.providers.allowances import allowances
 from proxy.record import Attempt
 from proxy.transport.base import Headers
 from proxy.turns import Turns
-from proxy.wire.request import Request
+from proxy.wire.request import Request, answer_limit
 
 log = logging.getLogger(__name__)
 
@@ -216,9 +216,7 @@ class Condition:
             self.limits.drop(place)
 
     def _need(self, limits: Limits, ask: Request) -> Need:
-        body = ask.body
-        most = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-        return limits.estimate(len(ask.raw), most if type(most) is int and most > 0 else None)
+        return limits.estimate(len(ask.raw), answer_limit(ask.body))
 
     # -- what attempts tell
 

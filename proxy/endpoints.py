@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from policies.allowance import Claim
+from proxy.allowances import admit, settle
 from proxy.attempt import DRAIN, GONE, TIMEOUT, Gone
 from proxy.auth import Gate, Key, Named, by_name
 from proxy.carry import Carry, Onlooker, carry_for
@@ -134,6 +136,7 @@ class Doors:
         run = self.engine.begin(task)
         run.exchange.operation = door.operation
         carry: Carry | None = None
+        claim: Claim | None = None
         try:
             if early is not None:
                 raise early
@@ -150,6 +153,8 @@ class Doors:
             ask = door.parse(body, client.headers)
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
+            if key is not None and key.allowance is not None:
+                claim = admit(key.allowance, run, ask)
             caller = _caller(ask, key, front.gate, client.headers, run.exchange.at)
             if caller.controls.tags:
                 run.exchange.tags = tuple(sorted(caller.controls.tags))
@@ -191,6 +196,8 @@ class Doors:
         finally:
             client.close()
             run.seal()
+            if claim is not None and key is not None and key.allowance is not None:
+                settle(key.allowance, claim, run.exchange)
             if carry is not None:
                 carry.hand_over(run.exchange)
 

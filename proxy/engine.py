@@ -126,6 +126,10 @@ class Run:
             self._fail(Kind.BUSY)
             raise overloaded(1.0)
 
+    def over_limit(self) -> None:
+        """The client's own limits leave no room for the request."""
+        self._fail(Kind.OVER_LIMIT)
+
     async def commit(self, ask: Request, plan: Plan) -> bytes:
         """Tries targets until one answers; the first bytes for the client (all of them, if not streamed).
 

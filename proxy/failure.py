@@ -3,11 +3,13 @@ client's own faults."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
 
+from policies.allowance import Limit, Refused
 from policies.base import Passed
 from policies.verdict import VERDICTS, Kind
 from proxy.attempt import DRAIN
@@ -35,6 +37,7 @@ _WORDS: dict[Kind, tuple[str, str, str]] = {
     Kind.STALL: ("timeout", "upstream_stalled", "stopped in the middle of its answer"),
     Kind.SUPERSEDED: ("api_error", "superseded", "was slower than another one"),
     Kind.BUSY: ("service_unavailable_error", "overloaded", "has too much under way"),
+    Kind.OVER_LIMIT: ("rate_limit_error", "key_over_limit", "was not asked, since the key is over its limit"),
     Kind.INTERNAL: ("api_error", "internal_error", "was not asked properly, by a fault of the proxy"),
 }
 """Kind -> type and code of the error object, and what the last target did."""
@@ -107,6 +110,36 @@ def overloaded(seconds: float) -> Refusal:
         type="service_unavailable_error",
         code="overloaded",
         retry_after=seconds,
+    )
+
+
+def over_limit(refused: Refused, key: str, spent: float, renews: float | None, at: float) -> Refusal:
+    """The key's own limits leave no room.
+
+    For a budget: the USD that are spent, and when it renews (None: never); both moments in seconds since the epoch.
+    """
+    limit, seconds, most = refused.limit, refused.seconds, refused.most
+    if seconds is not None:
+        what = "requests" if limit is Limit.RPM else "tokens"
+        return Refusal(
+            429,
+            f"The key `{key}` may use {most:,.0f} {what} a minute (`{limit}`); there is room again in {seconds:.1f} s.",
+            type="rate_limit_error",
+            code=f"key_{limit}_exceeded",
+            retry_after=seconds,
+        )
+    whole = {"day": "a day (UTC)", "month": "a month (UTC)"}.get(refused.span, "in all")
+    if renews is None:
+        renewed = "it does not renew: whoever runs the proxy can raise it"
+    else:
+        renewed = f"it renews at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(renews))}"
+    return Refusal(
+        429,
+        f"The budget of the key `{key}` is spent: {spent:.4f} of {most:g} USD {whole}; {renewed}.",
+        type="insufficient_quota",
+        code="key_budget_exceeded",
+        retry_after=None if renews is None else renews - at,
+        should_retry=False,
     )
 
 

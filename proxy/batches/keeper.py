@@ -319,7 +319,7 @@ class Keeper:
                 one = asked[number]
                 router = self._router()
                 plan = router.plan(router.find(one.ask.model, about["direct"]), one.ask)
-                called = await call(self._engine, one.ask, plan, parent=about["id"])
+                called = await call(self._engine, one.ask, plan, parent=about["id"], key=about["key"])
                 exchange = called.exchange
                 if exchange.kind is Kind.OK:
                     found = lines.served(one.custom_id, 200, called.data)

@@ -85,7 +85,8 @@ def report(config: Config) -> Iterator[str]:
     yield from _prices(config)
     yield ""
     if config.keys:
-        yield from table([["KEY", "MAY ASK FOR"], *_keys(config)])
+        yield from table(_keys(config))
+        yield from _unpriced_budgets(config)
     made = stored(config.database) if config.database is not None else []
     if made:
         good = sum(key.revoked is None for key in made)
@@ -245,11 +246,33 @@ def _price(name: str, tariff: Tariff | None) -> list[str]:
     return [name, *(f"{rate * 1e6:g}" for rate in shown), "; ".join(more) or "-", tariff.source]
 
 
-def _keys(config: Config) -> Iterator[list[str]]:
+def _keys(config: Config) -> list[list[str]]:
+    from policies.allowance import UNLIMITED
+    from proxy.assemble import terms_of
+    from proxy.cli.keys import limits
+
+    rows, terms = [["KEY", "MAY ASK FOR", "LIMITS"]], terms_of(config)
     for key in config.keys:
         direct = config.server.direct == "always" or (config.server.direct == "auto" and key.direct)
         routes = "every route" if key.routes is None else ", ".join(key.routes) or "no route"
-        yield [key.name, f"{routes}, and provider/model" if direct else routes]
+        shown = f"{routes}, and provider/model" if direct else routes
+        rows.append([key.name, shown, limits(terms.get(key.name, UNLIMITED))])
+    return rows if terms else [row[:2] for row in rows]
+
+
+def _unpriced_budgets(config: Config) -> Iterator[str]:
+    """What budgets are charged for targets without a price."""
+    from proxy.assemble import price_of, prices
+    from proxy.prices.assumed import ASSUMED_INPUT, ASSUMED_OUTPUT
+
+    if all(key.budget is None for key in config.keys):
+        return
+    book = prices(config)
+    targets = {target.label: target for route in config.routes.values() for target in route.targets}
+    unknown = [name for name, target in targets.items() if price_of(book, config, target).tariff is None]
+    if unknown:
+        rates = f"{ASSUMED_INPUT * 1e6:g} in and {ASSUMED_OUTPUT * 1e6:g} out"
+        yield _clean(f"no price is known of {', '.join(unknown)}: budgets are charged {rates}, USD per million tokens")
 
 
 def _clean(text: str) -> str:

@@ -23,10 +23,6 @@ from proxy.config.values import Secret, kind_of
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
 
 
-class Later:
-    """Marks a setting that is promised, accepted in any shape and not active in this version: it only warns."""
-
-
 def text(value: object) -> str:
     if isinstance(value, str):
         return value
@@ -237,5 +233,4 @@ Place = Annotated[Text, AfterValidator(_place)]
 CaFile = Annotated[Text, AfterValidator(_ca_file)]
 Storage = Annotated[Text, AfterValidator(_storage)]
 State = Annotated[Text, AfterValidator(_state)]
-NotYet = Annotated[Any, Later()]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, PrivateAttr
+from pydantic import Field, GetJsonSchemaHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema
 
 from proxy.config.fields import (
@@ -25,7 +25,6 @@ from proxy.config.fields import (
     Multiple,
     Name,
     NotEmpty,
-    NotYet,
     Number,
     OtlpUrl,
     Params,
@@ -42,6 +41,7 @@ from proxy.config.fields import (
     Whole,
 )
 from proxy.config.policy import SECTIONS, AnyPolicy, Policy
+from proxy.config.problems import Wrong
 from proxy.config.section import Section, Shorthand
 from proxy.config.shadow import Shadow
 from proxy.config.values import KeyDigest, Secret
@@ -243,6 +243,29 @@ class Route(Section):
     capture: Annotated[OwnCapture, EmptyIsDefault] = OwnCapture()
 
 
+class KeyBudget(Section):
+    """Written as a mapping, or as an amount alone, which is then all that may ever be spent."""
+
+    per_day: Money | None = Field(default=None, gt=0, description="Most in a day (UTC).")
+    per_month: Money | None = Field(default=None, gt=0, description="Most in a calendar month (UTC).")
+    total: Money | None = Field(default=None, gt=0, description="Most at all; it never renews.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_amount(cls, value: object) -> object:
+        return value if isinstance(value, dict | cls) or value is None else {"total": value}
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> KeyBudget:
+        if (self.per_day, self.per_month, self.total) == (None, None, None):
+            raise Wrong("a budget needs an amount", "write per_day, per_month or total: {per_day: 5 USD}")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": ["string", "number"]}, handler(schema)]}
+
+
 class Key(Section):
     """One client that may call. Only a digest of its key is kept."""
 
@@ -253,9 +276,9 @@ class Key(Section):
     priority: Literal["high", "normal", "low"] = Field(
         default="normal", description="Who goes first where requests wait; low is turned away first."
     )
-    rpm: NotYet = Field(default=None, description="Requests a minute.")
-    tpm: NotYet = Field(default=None, description="Tokens a minute.")
-    budget: NotYet = Field(default=None, description="Money it may spend.")
+    rpm: Whole | None = Field(default=None, ge=1, description="Most requests a minute.")
+    tpm: Whole | None = Field(default=None, ge=1, description="Most tokens a minute, input and output together.")
+    budget: KeyBudget | None = Field(default=None, description="Most money that it may spend.")
     tags: Annotated[tuple[Name, ...], EmptyIsNone] = Field(default=(), description="Tags of all its requests.")
     capture: Annotated[OwnCapture, EmptyIsDefault] = OwnCapture()
     shadow: Literal["allowed", "never"] = Field(

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from proxy.config.fields import Later
 from proxy.config.known import is_loopback
 from proxy.config.model import Config, Defaults, Provider, Route, Target
 from proxy.config.problems import path_text
@@ -16,7 +15,6 @@ from proxy.config.section import Section
 
 _SAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 S = TypeVar("S", bound=Section)
-_INACTIVE = "not available in this version; ignored"
 
 
 def resolved(config: Config) -> Config:
@@ -64,7 +62,6 @@ def merged_params(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 
 def notes(config: Config) -> Iterator[str]:
     """One line for each thing that was accepted but is not active, or is unwise. Takes the config as it was written."""
-    yield from _inactive(config, ())
     yield from _literal_secrets(config, ())
     for name, route in config.routes.items():
         yield from _weights(name, route)
@@ -73,6 +70,9 @@ def notes(config: Config) -> Iterator[str]:
         yield from _without_effect(name, provider)
     if config.server.metrics == "token" and config.server.admin_token is None:
         yield "server.metrics: token, but there is no server.admin_token: from other machines nobody can read /metrics"
+    budgeted = [key.name for key in config.keys if key.budget is not None]
+    if budgeted and config.storage is None:
+        yield f"keys: `storage` is none, so the budgets of {', '.join(budgeted)} begin anew at each start"
     direct = config.server.direct
     if not config.routes and (
         direct == "never" or (direct == "auto" and config.keys and not any(key.direct for key in config.keys))
@@ -90,21 +90,6 @@ def _within(value: Any) -> Iterator[tuple[str | int, Any]]:
         yield from value.items()
     elif isinstance(value, tuple):
         yield from enumerate(value)
-
-
-def _inactive(value: Any, path: tuple[str | int, ...]) -> Iterator[str]:
-    if not isinstance(value, BaseModel):
-        for key, part in _within(value):
-            yield from _inactive(part, (*path, key))
-        return
-    for name, part in _parts(value):
-        field = type(value).model_fields[name]
-        here = (*path, name)
-        if any(isinstance(mark, Later) for mark in field.metadata):
-            if part is not None:
-                yield f"{path_text(here)}: {_INACTIVE}"
-        else:
-            yield from _inactive(part, here)
 
 
 _UNWEIGHTED = {"ordered", "round_robin"}

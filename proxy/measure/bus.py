@@ -41,6 +41,11 @@ class Bus:
         self._now = now
         self._seq = 0
 
+    def add(self, name: str, sink: Sink) -> None:
+        """One more sink, from the next exchange on."""
+        self._raised[name] = _Raised()
+        self._sinks = (*self._sinks, (name, sink, sink.accept))
+
     def publish(self, exchange: Exchange) -> None:
         """Number the exchange and give it to the sinks. Never raises."""
         self._seq += 1

@@ -19,6 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar, Timestamp
 
+from policies.allowance import Limit
 from policies.base import Passed
 from policies.breaker import State
 from policies.verdict import Kind, Outcome
@@ -147,6 +148,7 @@ class Metrics:
         self._inflight: Callable[[], int] = lambda: 0
         self._lag: Callable[[], float] = lambda: 0.0
         self._losses: Callable[[], Mapping[tuple[str, str], int]] = dict
+        self._refused: Callable[[], Mapping[str, int]] = lambda: dict.fromkeys(Limit, 0)
         self._store: Written | None = None
         self._conditions: Callable[[], Sequence[Mapping[str, Any]]] = list
         self._experiments: Callable[[], Sequence[shadow_metrics.Standing]] = list
@@ -177,13 +179,16 @@ class Metrics:
         lag: Callable[[], float],
         targets: Callable[[], Sequence[Mapping[str, Any]]] = list,
         shadow: Callable[[], Sequence[shadow_metrics.Standing]] = list,
+        refused: Callable[[], Mapping[str, int]] = lambda: dict.fromkeys(Limit, 0),
     ) -> None:
         """What is read at the moment of a scrape: requests under way, records lost by (sink, reason), the store,
         the worst lateness of the event loop in seconds since the last call, how the targets are
-        (`Upstreams.snapshot`), and how the shadow experiments are. All are called from another thread.
+        (`Upstreams.snapshot`), how the shadow experiments are, and
+        requests that keys' limits refused. All are called from another thread.
         """
         self._conditions = targets
         self._experiments = shadow
+        self._refused = refused
         self._inflight, self._losses, self._store, self._lag = inflight, losses, store, lag
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -361,6 +366,10 @@ class Metrics:
         for labels, count in self._losses().items():
             dropped.add_metric(labels, count)
         yield dropped
+        refused = _counter("over_limit_requests", "Requests refused by the limits of the client's key.", "limit")
+        for limit, count in self._refused().items():
+            refused.add_metric((limit,), count)
+        yield refused
         store = self._store
         yield _single(_counter("records_written", "Exchanges committed to the store."), store.written if store else 0)
         gauges = (

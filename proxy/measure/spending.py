@@ -12,8 +12,12 @@ from proxy.record import Attempt, Exchange
 _BILLED = (Outcome.CLIENT_CLOSED, Outcome.TRUNCATED)
 """Outcomes of attempts that were sent and that a provider probably bills, though it told no usage."""
 
+UNBILLED = ("count_tokens", "moderations")
+"""Operations that providers do not charge for."""
+
 ASSUMED_SQL = f"""CASE
   WHEN a.cost_usd IS NOT NULL THEN 0.0
+  WHEN e.operation IN {UNBILLED} THEN 0.0
   WHEN a.uncached_input_tokens IS NOT NULL THEN
     (a.uncached_input_tokens + a.cache_read_tokens + a.cache_write_tokens) * {ASSUMED_INPUT}
     + (a.output_text_tokens + a.reasoning_tokens) * {ASSUMED_OUTPUT}
@@ -21,7 +25,7 @@ ASSUMED_SQL = f"""CASE
     a.request_bytes / {BYTES_PER_TOKEN} * {ASSUMED_INPUT}
     + coalesce(a.chunks, a.answer_bytes / {BYTES_PER_TOKEN}) * {ASSUMED_OUTPUT}
   ELSE 0.0 END"""
-"""`assumed_usd` of a row `a` of the table of attempts."""
+"""`assumed_usd` of a row `a` of the table of attempts, that belongs to the row `e` of exchanges."""
 
 
 def assumed_usd(attempt: Attempt) -> float:
@@ -43,4 +47,6 @@ def assumed_usd(attempt: Attempt) -> float:
 
 def charged_usd(exchange: Exchange) -> float:
     """Of all attempts together."""
+    if exchange.operation in UNBILLED:
+        return sum([one.cost_usd or 0.0 for one in exchange.attempts])
     return sum([one.cost_usd if one.cost_usd is not None else assumed_usd(one) for one in exchange.attempts])

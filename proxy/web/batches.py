@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from proxy.allowances import may_spend
 from proxy.auth import Gate, Key
 from proxy.batches.keeper import Keeper
 from proxy.errors import Refusal
@@ -110,6 +112,8 @@ class _Doors:
         metadata = wanted.get("metadata")
         if metadata is not None and not isinstance(metadata, dict):
             raise Refusal(400, "`metadata` must be an object.", param="metadata")
+        if key is not None and key.allowance is not None:
+            may_spend(key.allowance, key.name, time.time())
         return _json(_shown(await keeper.create(wanted, _name(key), self._gate().may_go_direct(key))))
 
     async def batches(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy import __version__
+from proxy.allowances import Allowances
 from proxy.auth import Gate, Key
 from proxy.batches.keeper import Keeper
 from proxy.config.problems import Wrong
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 _SERVED = (
-    "/v1/files, /v1/batches, GET /, /v1/models, /healthz, /readyz, /metrics, /api/stats, /api/policies,"
+    "/v1/files, /v1/batches, GET /, /v1/models, /healthz, /readyz, /metrics, /api/stats, /api/policies, /api/keys,"
     " /api/exchanges, /api/exchanges/{id}, /api/shadow, /api/shadow/{name}, POST /api/feedback"
 )
 
@@ -50,6 +51,7 @@ class Names(Protocol):
 class State(Protocol):
     """What the pages read of the running application."""
 
+    allowances: Allowances
     metrics: Metrics
     recent: Recent
     store: StoreSink | None
@@ -98,6 +100,7 @@ class Site:
                 Route("/page/{name}", self._page),
                 Route("/api/stats", self._stats),
                 Route("/api/policies", self._policies),
+                Route("/api/keys", self._keys),
                 Route("/api/exchanges", self._exchanges),
                 Route("/api/exchanges/{id}", self._exchange),
                 *batches.routes(keeper, lambda: state.gate),
@@ -191,6 +194,11 @@ class Site:
         """What the routes have learned: rewards, cache hits, rollouts."""
         self._state.gate.admin(request.headers.raw)
         return _json({"routes": {name: one.shown() for name, one in self._state.learners.by_route.items()}})
+
+    async def _keys(self, request: Request) -> Response:
+        """How far the keys that have limits are from them."""
+        self._state.gate.admin(request.headers.raw)
+        return _json({"keys": self._state.allowances.shown()})
 
     async def _exchanges(self, request: Request) -> Response:
         reads = self._open(request)

@@ -207,6 +207,12 @@ class Request:
         return raw
 
 
+def answer_limit(body: Json) -> int | None:
+    """The most tokens that the answer may have; None where the request does not say."""
+    most = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+    return most if type(most) is int and most > 0 else None
+
+
 PROMPT = frozenset(
     {"model", "messages", "contents", "system", "systemInstruction", "input", "instructions", "prompt", "documents"}
 )

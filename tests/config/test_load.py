@@ -423,9 +423,7 @@ def test_notes() -> None:
         capture: {bodies: none}
         keys: [{name: a, key: env:APP_KEY, direct: true, rpm: 5, tags: [x], shadow: never}]
     """)
-    inactive = "not available in this version; ignored"
     assert list(config.warnings) == [
-        f"keys[0].rpm: {inactive}",
         "providers.openai.api_key: a secret stands in the file itself; env:NAME or file:PATH keeps it out",
         "routes.chat.targets[0].weight: has no effect with the policy 'ordered'",
         "providers.openai.deployment: has no effect with the dialect 'openai'",

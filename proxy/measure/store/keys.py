@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
+from policies.allowance import UNLIMITED, Allowed
 from proxy.measure.store import faults
 from proxy.measure.store.schema import SchemaError
 from proxy.measure.store.upkeep import iso
@@ -36,10 +37,18 @@ class StoredKey(NamedTuple):
     created: str
     revoked: str | None
     """When; None while it is good."""
+    terms: Allowed = UNLIMITED
+    """What it may use."""
 
 
 def create(
-    path: Path, name: str, *, direct: bool = False, routes: Sequence[str] | None = None, tags: Sequence[str] = ()
+    path: Path,
+    name: str,
+    *,
+    direct: bool = False,
+    routes: Sequence[str] | None = None,
+    tags: Sequence[str] = (),
+    terms: Allowed = UNLIMITED,
 ) -> str:
     """Makes a key and gives it: it cannot be had again. Raises `NoKey`."""
     if not name.isprintable() or not 1 <= len(name) <= 200:
@@ -53,10 +62,11 @@ def create(
         orjson.dumps(routes).decode() if routes is not None else None,
         orjson.dumps(tags).decode(),
         iso(time.time()) + "Z",
+        orjson.dumps(terms._asdict()).decode(),
     )
     with _writing(path) as connection:
         try:
-            connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL)", row)
+            connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)", row)
         except sqlite3.IntegrityError:
             raise NoKey(f"there is a key named {name!r} (or was): take another name") from None
     return secret
@@ -88,8 +98,9 @@ def stored(path: Path) -> list[StoredKey]:
         StoredKey(
             name, digest, begins, bool(direct), None if routes is None else tuple(orjson.loads(routes)),
             tuple(orjson.loads(tags)), created, revoked,
+            UNLIMITED if limits is None else Allowed(**orjson.loads(limits)),
         )
-        for name, digest, begins, direct, routes, tags, created, revoked, _ in rows
+        for name, digest, begins, direct, routes, tags, created, revoked, limits in rows
     ]  # fmt: skip
 
 
