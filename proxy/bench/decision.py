@@ -87,7 +87,10 @@ def decide(
     weights: dict[Metric, float] = {metric: suite.weight(metric) for metric in counted}
     standings = _standings(suite, tables, found, parts, weights, rng)
     pairs = compare_all(suite, tables, rng)
-    choices = [_choice(suite, use, tables, found, standings, providers, rng) for use in USES]
+    choices: list[Choice] = []
+    for use in USES:  # real time first: a fallback stands in for what serves there
+        primary = choices[0].target if choices else None
+        choices.append(_choice(suite, use, tables, found, standings, providers, rng, primary))
     absent = [metric for metric in METRICS if suite.weight(metric) > 0 and metric not in counted]
     return Decision(standings, pairs, choices, absent, weights)
 
@@ -225,7 +228,9 @@ def _choice(
     standings: Sequence[Standing],
     providers: Mapping[str, str],
     rng: np.random.Generator,
+    primary: str | None,
 ) -> Choice:
+    """`primary`: the target chosen for real time, once that is known."""
     passed: dict[str, str] = {}
     able = [one for one in found if not _unfit(suite, use, one, tables, found, passed, rng)]
     if not able:
@@ -234,13 +239,13 @@ def _choice(
     if use == "offline":
         return _offline(able, by_name, passed)
     if use == "fallback":
-        first = _leader(able, by_name)
-        apart = [one for one in able if providers.get(one.target) != providers.get(first.target)]
+        first = primary or _leader(able, by_name).target
+        apart = [one for one in able if one.target != first and providers.get(one.target) != providers.get(first)]
         for one in able:
-            if one.target == first.target:
+            if one.target == first:
                 passed[one.target] = "is the first choice for real time"
             elif one not in apart:
-                passed[one.target] = f"shares the provider of {first.target}, and so its outages"
+                passed[one.target] = f"shares the provider of {first}, and so its outages"
         able = apart
         if not able:
             return Choice(use, None, [], [], passed, ["add a target of another provider"])

@@ -90,6 +90,21 @@ def test_uses_differ() -> None:
     assert "outages" in by_use["fallback"].passed_over["twin"]
 
 
+def test_the_fallback_is_another_than_what_serves_in_real_time() -> None:
+    """The fast one is not accurate enough for real time, though it would lead there; as a fallback it may serve."""
+    plan = suite(["fast", "good"], 300, weights={"accuracy": 1, "latency": 4})
+    laws = {"fast": Law(0.83, median_ms=50), "good": Law(0.9, median_ms=1000)}
+    for seed in range(20):
+        found = decided(plan, rows(plan, laws, 300, rng(seed)), {"fast": "x", "good": "y"})
+        by_use = {choice.use: choice for choice in found.choices}
+        if by_use["real_time"].target == "good" and "fast" not in by_use["fallback"].passed_over:
+            break
+    else:
+        raise AssertionError("no seed of 20 makes the case")
+    assert by_use["fallback"].target == "fast"
+    assert by_use["fallback"].passed_over["good"] == "is the first choice for real time"
+
+
 def test_a_metric_that_one_target_lacks_counts_for_none() -> None:
     plan = suite(["a", "b"], 50)
     made = rows(plan, {"a": Law(), "b": Law()}, 50, rng())
