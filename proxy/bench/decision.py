@@ -85,12 +85,12 @@ def decide(
         metric for metric in METRICS if suite.weight(metric) > 0 and all(not math.isnan(part[metric]) for part in parts)
     ]
     weights: dict[Metric, float] = {metric: suite.weight(metric) for metric in counted}
-    standings = _standings(suite, tables, found, parts, weights, rng)
+    standings, drawn = _standings(suite, tables, found, parts, weights, rng)
     pairs = compare_all(suite, tables, rng)
     choices: list[Choice] = []
     for use in USES:  # real time first: a fallback stands in for what serves there
         primary = choices[0].target if choices else None
-        choices.append(_choice(suite, use, tables, found, standings, providers, rng, primary))
+        choices.append(_choice(suite, use, tables, found, standings, drawn, providers, primary, rng))
     absent = [metric for metric in METRICS if suite.weight(metric) > 0 and metric not in counted]
     return Decision(standings, pairs, choices, absent, weights)
 
@@ -132,15 +132,16 @@ def _standings(
     parts: Sequence[Mapping[Metric, float]],
     weights: Mapping[Metric, float],
     rng: np.random.Generator,
-) -> list[Standing]:
+) -> tuple[list[Standing], Mapping[str, Floats]]:
+    """And every target's score in each resample."""
     if not tables or not weights:
-        return []
+        return [], {}
 
     def scores(index: np.ndarray[Any, Any]) -> Floats:
         return np.array([_weighed(weights, components(suite, table, index)) for table in tables])
 
     ranked = stats.ranking(tables[0].strata, scores, len(tables), rng)
-    return [
+    standings = [
         Standing(
             table.target,
             one.score,
@@ -151,6 +152,7 @@ def _standings(
         )
         for index, (table, one, part) in enumerate(zip(tables, ranked, parts, strict=True))
     ]
+    return standings, {table.target: one.drawn for table, one in zip(tables, ranked, strict=True)}
 
 
 def _weighed(weights: Mapping[Metric, float], parts: Mapping[Metric, float]) -> float:
@@ -226,11 +228,12 @@ def _choice(
     tables: Sequence[Table],
     found: Sequence[Figures],
     standings: Sequence[Standing],
+    drawn: Mapping[str, Floats],
     providers: Mapping[str, str],
-    rng: np.random.Generator,
     primary: str | None,
+    rng: np.random.Generator,
 ) -> Choice:
-    """`primary`: the target chosen for real time, once that is known."""
+    """`primary`: what was chosen for real time, for the choice of its fallback."""
     passed: dict[str, str] = {}
     able = [one for one in found if not _unfit(suite, use, one, tables, found, passed, rng)]
     if not able:
@@ -239,27 +242,38 @@ def _choice(
     if use == "offline":
         return _offline(able, by_name, passed)
     if use == "fallback":
-        first = primary or _leader(able, by_name).target
-        apart = [one for one in able if one.target != first and providers.get(one.target) != providers.get(first)]
+        if primary is None:
+            return Choice(
+                use, None, [], [], passed, ["nothing is fit for real time, so there is nothing to fall back from"]
+            )
+        apart = [one for one in able if one.target != primary and providers.get(one.target) != providers.get(primary)]
         for one in able:
-            if one.target == first:
+            if one.target == primary:
                 passed[one.target] = "is the first choice for real time"
             elif one not in apart:
-                passed[one.target] = f"shares the provider of {first}, and so its outages"
+                passed[one.target] = f"shares the provider of {primary}, and so its outages"
         able = apart
         if not able:
             return Choice(use, None, [], [], passed, ["add a target of another provider"])
     chosen = _leader(able, by_name)
+    best = _chances(able, drawn)
     among = [
         one.target
         for one in able
-        if one is not chosen and one.target in by_name and _overlap(by_name[one.target], by_name[chosen.target])
+        if one is not chosen and best.get(one.target, 0.0) > _LOSING and best[chosen.target] < _BEST_ENOUGH
     ]
     for one in able:
         if one is not chosen and one.target not in among:
             passed[one.target] = "has a lower score"
     standing = by_name.get(chosen.target)
-    because = [] if standing is None else [f"score {_show(standing.score)}, best in {standing.best:.0%} of resamples"]
+    because = []
+    if standing is not None:
+        alone = (
+            "the only one that is fit"
+            if len(able) == 1
+            else f"best of those fit in {best[chosen.target]:.0%} of resamples"
+        )
+        because.append(f"score {_show(standing.score)}, {alone}")
     return Choice(use, chosen.target, among, because + _why(chosen), passed, _changes(suite, chosen, able, by_name))
 
 
@@ -324,8 +338,12 @@ def _leader(able: Sequence[Figures], by_name: Mapping[str, Standing]) -> Figures
     )
 
 
-def _overlap(one: Standing, leader: Standing) -> bool:
-    return one.best > _LOSING and leader.best < _BEST_ENOUGH
+def _chances(able: Sequence[Figures], drawn: Mapping[str, Floats]) -> dict[str, float]:
+    """How often each of the targets that are fit for a use came out first among them."""
+    names = [one.target for one in able if one.target in drawn]
+    if not names:
+        return {}
+    return dict(zip(names, stats.wins(np.column_stack([drawn[name] for name in names])), strict=True))
 
 
 def _why(one: Figures) -> list[str]:

@@ -115,7 +115,8 @@ def _finite(value: float | None) -> float | str | None:
 
 # -- rows of text, shared by terminal, Markdown and page
 
-HEAD = ["target", "accuracy", "safety", "latency", "p50 / p99 ms", "USD per success", "failed", "stalls", "n"]
+HEAD = ["target", "accuracy", "safety", "latency", "p50 / p99 ms", "USD per success", "successes per USD", "failed",
+        "stalls", "n"]  # fmt: skip
 
 
 def lines(made: Report) -> list[list[str]]:
@@ -129,6 +130,7 @@ def lines(made: Report) -> list[list[str]]:
             shown(one.latency, ms),
             f"{_value(getattr(one, metric.metric)['p50'], ms)} / {_value(getattr(one, metric.metric)['p99'], ms)}",
             shown(one.cost_per_success, usd),
+            shown(one.accuracy_per_dollar, lambda value: f"{value:,.0f}"),
             shown(one.errors, percent),
             shown(one.stalled, percent),
             str(one.requests),

@@ -257,6 +257,8 @@ class Ranked(NamedTuple):
     score: Estimate
     best: float
     """Share of the resamples in which this target had the highest score."""
+    drawn: Floats
+    """Its score in each resample; the same resample has the same place for every target."""
 
 
 def ranking(
@@ -281,8 +283,14 @@ def ranking(
             parts.append(rng.integers(start, start + size, size=size))
             start += size
         drawn[row] = score(np.concatenate(parts))
-    top = drawn.max(axis=1, keepdims=True)
-    winners = drawn == top
-    wins = (winners / winners.sum(axis=1, keepdims=True)).mean(axis=0)
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [Ranked(Estimate(float(whole[i]), float(low[i]), float(high[i]), n), float(wins[i])) for i in range(count)]
+    return [
+        Ranked(Estimate(float(whole[i]), float(low[i]), float(high[i]), n), best, drawn[:, i])
+        for i, best in enumerate(wins(drawn))
+    ]
+
+
+def wins(drawn: Floats) -> list[float]:
+    """Share of the resamples (rows) in which each target (column) is the highest; ties are shared out."""
+    winners = drawn == drawn.max(axis=1, keepdims=True)
+    return [float(one) for one in (winners / winners.sum(axis=1, keepdims=True)).mean(axis=0)]

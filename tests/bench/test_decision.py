@@ -105,6 +105,21 @@ def test_the_fallback_is_another_than_what_serves_in_real_time() -> None:
     assert by_use["fallback"].passed_over["good"] == "is the first choice for real time"
 
 
+def test_a_fallback_is_of_what_was_chosen_for_real_time() -> None:
+    """The cheap one has the highest score and is too inaccurate for real time, but not for a fallback."""
+    plan = suite(
+        ["cheap", "best", "good"], 1500, weights={"accuracy": 1, "cost": 4}, gates={"accuracy": {"margin": 0.06}}
+    )
+    laws = {"cheap": Law(0.8, usd=0.0001), "best": Law(0.9, usd=0.004), "good": Law(0.9, usd=0.002)}
+    found = decided(plan, rows(plan, laws, 1500, rng()), {"cheap": "x", "best": "y", "good": "z"})
+    by_use = {choice.use: choice for choice in found.choices}
+    assert "cheap" in by_use["real_time"].passed_over
+    assert by_use["real_time"].target == "good"
+    assert "best of those fit in 100%" in by_use["real_time"].because[0]
+    assert by_use["fallback"].target == "cheap"
+    assert by_use["fallback"].passed_over["good"] == "is the first choice for real time"
+
+
 def test_a_metric_that_one_target_lacks_counts_for_none() -> None:
     plan = suite(["a", "b"], 50)
     made = rows(plan, {"a": Law(), "b": Law()}, 50, rng())
