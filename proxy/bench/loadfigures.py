@@ -65,9 +65,9 @@ class Recovery(NamedTuple):
     diverted: dict[str, int]
     """Answers by other targets while the fault lasted."""
     quality: dict[str, Estimate]
-    """Mean score of the answers by each target, where answers were judged."""
+    """Mean score of the answers by each target to the questions that were diverted; the unit is the question."""
     cost_usd: dict[str, float | None]
-    """Mean cost of an answer by each target."""
+    """Mean cost of an answer by each target to these questions."""
 
 
 class LoadFigures(NamedTuple):
@@ -203,9 +203,10 @@ def _recovery(requests: Sequence[Json], notes: Sequence[Json]) -> Recovery | Non
     if ended is not None:
         again = [row for row in ordered if row["served_by"] == primary and row["due_s"] >= ended]
         back = min((row["due_s"] + row["e2e_ms"] / 1000 - ended for row in again), default=None)
-    served = [row for row in ordered if row["served_by"]]
+    diverted = {(row["task"], row["case"]) for row in others}
+    served = [row for row in ordered if row["served_by"] and (row["task"], row["case"]) in diverted]
     names = list(dict.fromkeys(row["served_by"] for row in served))
-    scored = [row for row in served if row.get("score") is not None]
+    scores = {name: _by_case([row for row in served if row["served_by"] == name]) for name in names}
     return Recovery(
         begun,
         ended,
@@ -215,13 +216,18 @@ def _recovery(requests: Sequence[Json], notes: Sequence[Json]) -> Recovery | Non
         back,
         primary,
         dict(Counter(row["served_by"] for row in others)),
-        {
-            name: stats.share([row["score"] for row in scored if row["served_by"] == name])
-            for name in names
-            if any(row["served_by"] == name for row in scored)
-        },
+        {name: stats.share(known) for name, known in scores.items() if known},
         {name: _mean([row["cost_usd"] for row in served if row["served_by"] == name]) for name in names},
     )
+
+
+def _by_case(rows: Sequence[Json]) -> list[float]:
+    """Mean score of each case: one that was asked a hundred times is still one question."""
+    gathered: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row.get("score") is not None:
+            gathered.setdefault((row["task"], row["case"]), []).append(row["score"])
+    return [math.fsum(scores) / len(scores) for scores in gathered.values()]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -120,11 +120,13 @@ def _recovered(found: Recovery) -> list[str]:
     for name, count in found.diverted.items():
         quality = found.quality.get(name)
         cost = found.cost_usd.get(name)
-        more = f", mean score {shown(quality, percent)}" if quality is not None else ""
+        more = f", mean score {shown(quality, percent)} (n = {quality.n} questions)" if quality is not None else ""
         more += f", {usd(cost)} USD an answer" if cost is not None else ""
         words.append(f"{name} answered {count} diverted requests{more}")
     if found.primary is not None and found.primary in found.quality and found.diverted:
-        words.append(f"{found.primary} itself: mean score {shown(found.quality[found.primary], percent)}")
+        words.append(
+            f"{found.primary} itself on the same questions: mean score {shown(found.quality[found.primary], percent)}"
+        )
     return words
 
 
@@ -166,7 +168,10 @@ def as_html(made: LoadReport) -> bytes:
         parts.append(_curves(made))
     for one in made.targets:
         inner = [pictures.note(words, "bad" if words.startswith("INVALID") else "") for words in said(made, one)]
-        inner.append(pictures.table(HEAD, lines(made, one), numbers=range(1, len(HEAD) - 2)))
+        for columns in ((0, 1, 2, 3, 4, 6, 7, 8), (0, 5, 9, 10, 11, 12)):  # one table would be wider than a page
+            head, rows = [HEAD[at] for at in columns], [[row[at] for at in columns] for row in lines(made, one)]
+            numbers = [place for place, at in enumerate(columns) if 0 < at < len(HEAD) - 2]
+            inner.append(pictures.table(head, rows, numbers=numbers))
         inner.append(_over_time(made, one.target, metric))
         parts.append(pictures.section(one.target, *inner))
     levels = ", ".join(

@@ -139,6 +139,14 @@ def lines(made: Report) -> list[list[str]]:
     ]
 
 
+def _split(head: Sequence[str], rows: Sequence[Sequence[str]], *columns: Sequence[int]) -> list[str]:
+    """A table that is wider than a page as several, each with its columns by place; all but the first hold numbers."""
+    return [
+        pictures.table([head[at] for at in one], [[row[at] for at in one] for row in rows], numbers=range(1, len(one)))
+        for one in columns
+    ]
+
+
 def perplexities(made: Report) -> list[list[str]]:
     """One row for each task whose tokens were weighed: its name, then every target's."""
     names = [task for task in made.suite.tasks if any(task in one.perplexity for one in made.figures)]
@@ -344,7 +352,7 @@ def as_html(made: Report) -> bytes:
                 lead="Paired on the same prompts. 'Not distinguishable' does not mean equal.",
             )
         )
-    parts.append(pictures.section("All figures", pictures.table(HEAD, lines(made), numbers=range(1, len(HEAD)))))
+    parts.append(pictures.section("All figures", *_split(HEAD, lines(made), (0, 1, 2, 5, 6, 9), (0, 3, 4, 7, 8))))
     if weighed := perplexities(made):
         parts.append(
             pictures.section(
