@@ -62,6 +62,8 @@ def short(value: float) -> str:
         return f"{value / 1e6:.3g}M"
     if size >= 1e4:
         return f"{value / 1e3:.3g}k"
+    if size >= 1e3:
+        return f"{value:,.0f}"
     return f"{value:.3g}" if size >= 1e-3 else f"{value:.1e}"
 
 
@@ -124,12 +126,11 @@ def lines(
     across = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT, logarithmic=logarithmic)
     up = _Scale(min(ys), max(ys), height - _BOTTOM, _TOP)
     parts = [_grid(across, _TOP, height - _BOTTOM, x_form), _rungs(up, _LEFT, WIDTH - _RIGHT, y_form)]
-    for at, words in levels:
+    for at, _ in levels:
         parts.append(
             f"<path d='M{_LEFT} {up(at):.1f}H{WIDTH - _RIGHT}' stroke='var(--dim)' stroke-dasharray='4 4' fill='none'/>"
         )
-        parts.append(_text(WIDTH - _RIGHT + 8, up(at) + 4, _cut(words, 22), "start", dim=True))
-    ends: list[tuple[float, int, str]] = []
+    ends: list[tuple[float, int, str]] = [(up(at), -1, words) for at, words in levels]
     for place, line in enumerate(shown):
         ink = colour(place)
         band = [one for one in line.band if math.isfinite(one[1]) and math.isfinite(one[2])]
@@ -144,7 +145,8 @@ def lines(
             parts.append(f"<path d='M{path}' fill='none' stroke='{ink}' stroke-width='2'{dash}/>")
             ends.append((drawn[-1][1], place, line.label))
     for at, place, words in _apart(ends):
-        parts.append(_text(WIDTH - _RIGHT + 8, at + 4, _cut(words, 22), "start", fill=colour(place)))
+        ink = colour(place) if place >= 0 else "var(--dim)"
+        parts.append(_text(WIDTH - _RIGHT + 8, at + 4, _cut(words, 22), "start", fill=ink))
     parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, height - 8, x, "middle", dim=True))
     parts.append(_text(_LEFT, _TOP - 3, y, "start", dim=True))
     return _svg(height, parts, f"{y} over {x}")

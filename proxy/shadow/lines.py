@@ -43,10 +43,17 @@ def as_lines(told: Json) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     yield ""
     yield accounted(told["accounting"])
+    yield f"failed: {'; '.join(_failures(told, arm) for arm in ('primary', 'candidate'))}"
     for one in told["asked_differently"]:
         yield f"asked differently in {one['pairs']:,} of {told['pairs']:,} pairs: {one['difference']}"
     yield from _worst_lines(told["worst"][:3])
     yield from (f"warning: {warning}" for warning in told["warnings"])
+
+
+def _failures(told: Json, arm: str) -> str:
+    found = told["arms"][arm]
+    kinds = ", ".join(f"{kind} {n:,}" for kind, n in found["error_kinds"].items())
+    return f"{arm} {found['errors']:,} of {told['pairs']:,}{f' ({kinds})' if kinds else ''}"
 
 
 def _worst_lines(pairs: Sequence[Json]) -> Iterator[str]:

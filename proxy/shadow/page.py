@@ -165,6 +165,14 @@ def _arms(told: Json) -> str:
         for q, title in (("p50", f"{title}, half within"), ("p95", f"{title}, 95 % within"))
     ]
     rows.append(["failed", *(f"{arms[arm]['errors']:,} of {told['pairs']:,}" for arm in ("primary", "candidate"))])
+    kinds = dict.fromkeys([kind for arm in ("primary", "candidate") for kind in arms[arm]["error_kinds"]])
+    rows += [
+        [
+            f"– {kind.replace('_', ' ')}",
+            *(f"{arms[arm]['error_kinds'].get(kind, 0):,}" for arm in ("primary", "candidate")),
+        ]
+        for kind in kinds
+    ]
     rows.append(["prompt found in a cache", *(f"{arms[arm]['cached']:,}" for arm in ("primary", "candidate"))])
     served = f"{told['served_errors']:,} of {told['pairs']:,}"
     return pictures.section(
@@ -252,7 +260,7 @@ def _differently(told: Json) -> str:
 
 def _worst(told: Json) -> str:
     rows = [
-        [points(one["difference"]), "; ".join(one["reasons"]) or "–", one["at"][:19], one["live_id"], one["shadow_id"]]
+        [points(one["difference"]), "; ".join(one["reasons"]) or "–", _moment(one), one["live_id"], one["shadow_id"]]
         for one in told["worst"]
     ]
     if not rows:
@@ -273,9 +281,12 @@ def _texts(one: Json) -> str:
     if one["asked"] is None:
         return ""
     rows = [[one["asked"], one["primary"] or "–", one["candidate"] or one["no_text"] or "–"]]
-    return f"<h3>{points(one['difference'])}: {pictures.escape('; '.join(one['reasons']))}</h3>" + pictures.table(
-        ["asked", "primary", "candidate"], rows
-    )
+    head = f"{one['live_id']}, {points(one['difference'])}: {'; '.join(one['reasons'])}"
+    return f"<h3>{pictures.escape(head)}</h3>" + pictures.table(["asked", "primary", "candidate"], rows)
+
+
+def _moment(one: Json) -> str:
+    return str(one["at"])[:16].replace("T", " ")
 
 
 def _detail(detail: Json) -> str:
@@ -283,5 +294,5 @@ def _detail(detail: Json) -> str:
 
 
 def _history(told: Json) -> str:
-    rows = [[event["at"][:19], event["event"], _detail(event["detail"])] for event in told["events"]]
+    rows = [[_moment(event), event["event"], _detail(event["detail"])] for event in told["events"]]
     return pictures.section("What happened to it", pictures.table(["at", "what", "why"], rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -40,7 +41,8 @@ _MEANS = (
 _ARMS = (
     "SELECT at, stream, primary_ttft_ms, candidate_ttft_ms, primary_e2e_ms, candidate_e2e_ms, primary_cost_usd,"  # noqa: S608
     " candidate_cost_usd, primary_cached_tokens > 0 AS primary_cached, candidate_cached_tokens > 0 AS candidate_cached,"
-    " primary_outcome, candidate_outcome, served_outcome, usd_source, primary_output_tokens, candidate_output_tokens"
+    " primary_outcome, candidate_outcome, primary_error_kind, candidate_error_kind, served_outcome, usd_source,"
+    " primary_output_tokens, candidate_output_tokens"
     f" FROM v_shadow_pairs {_OF}"
 )
 
@@ -162,6 +164,9 @@ def _arm(arm: str, rows: Sequence[Mapping[str, Any]]) -> Json:
         "mean_cost_usd": sum(costs) / len(costs) if costs else None,
         "mean_output_tokens": sum(output) / len(output) if output else None,
         "errors": sum(row[f"{arm}_outcome"] not in ("ok", None) for row in rows),
+        "error_kinds": dict(
+            Counter(row[f"{arm}_error_kind"] for row in rows if row[f"{arm}_error_kind"]).most_common()
+        ),
         "cached": sum(1 for row in rows if row[f"{arm}_cached"]),
         "curves": {"ttft_ms": _curve(of("ttft_ms")), "e2e_ms": _curve(of("e2e_ms")), "cost_usd": _curve(costs)},
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from policies import evidence
 from policies.trial import ENOUGH, State
+from policies.verdict import Kind
 from proxy.shadow.planning import USUAL_DEVIATION
 from proxy.shadow.standing import Tally
 from proxy.shadow.terms import Gauge, Terms
@@ -30,6 +31,8 @@ def next_step(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
             f"Keep the primary: {candidate} is {told['why']}. Change the candidate (its parameters, its prompt) and the"
             " experiment begins anew by itself."
         )
+    if terms.primary is None and state not in ("paused", State.RUNNING):
+        return "It has ended, and only reports: name a `primary` in the config to have a verdict."
     if state == State.BUDGET_EXHAUSTED:
         return "Nothing is decided, because the money ran out. Raise `budget.total`, or choose a wider margin."
     if state == State.INCONCLUSIVE:
@@ -52,15 +55,18 @@ def _wait(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
                 f"Have both answers of {ENOUGH - rated:,} more conversations rated (`POST /api/feedback`): only then"
                 " can feedback decide. Clients rate the primary's answer alone, which compares nothing."
             )
-    more = max((units_left(gauge, terms, tally) for gauge in terms.gauges), default=0)
+    more, slowest = max(((units_left(gauge, terms, tally), gauge.name) for gauge in terms.gauges), default=(0, ""))
     pace = told["pace"]["units_per_day"]
     days = f", about {_days(more / pace)} at the present pace" if pace else ""
+    whose = f" for {slowest}" if len(terms.gauges) > 1 and more else ""
+    lead = terms.primary.name if terms.primary is not None else ""
+    other = ", or to leave it out of the guardrails," if slowest != lead else ""
     if tally.units + more > terms.max_units:
         return (
-            f"Wait, but expect no verdict: some {more:,} more conversations would be needed, and it ends at"
-            f" {terms.max_units:,}. A wider margin would need fewer."
+            f"Wait, but expect no verdict: some {more:,} more conversations would be needed{whose}, and it ends at"
+            f" {terms.max_units:,}. A wider margin{other} would need fewer."
         )
-    return f"Wait: some {more:,} more conversations are likely to be needed{days}."
+    return f"Wait: some {more:,} more conversations are likely to be needed{whose}{days}."
 
 
 def units_left(gauge: Gauge, terms: Terms, tally: Tally) -> int:
@@ -95,6 +101,17 @@ def warnings(told: Mapping[str, Any]) -> list[str]:
     if counts["sampled"] and sum(dropped.values()) / counts["sampled"] > 0.1:
         why = ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items(), key=lambda one: -one[1]))
         found.append(f"{sum(dropped.values()) / counts['sampled']:.0%} of the sampled requests were dropped ({why}).")
+    if counts["dropped"]["queue"] > 0.05 * counts["sampled"]:
+        found.append(
+            "The candidate was too slow to keep up, and what waited was dropped: what it would have made of that is not"
+            " held against it. Lower `rate`."
+        )
+    limited = told["arms"]["candidate"]["error_kinds"].get(Kind.RATE_LIMIT, 0)
+    if limited >= 5 and limited > 0.5 * told["arms"]["candidate"]["errors"]:
+        found.append(
+            f"{limited:,} of the candidate's failures are rate limits of the key that it was asked with: give it a key"
+            " with more room, or lower `rate`, and begin anew under another name."
+        )
     if told["assumed_prices"]:
         found.append("Not all prices are known: the budget counts the worst for them. Set `prices`.")
     arms = told["arms"]

@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from proxy.measure.store.ledger import Ledger
+from proxy.measure.store.ledger import Batch, Ledger
 from proxy.shadow.lines import as_lines
 from proxy.shadow.page import as_html
 from proxy.shadow.report import report
@@ -91,3 +91,20 @@ def test_the_worst_pairs_say_why(tmp_path: Path) -> None:
     assert all(one["asked"] is None and "`capture`" in one["no_text"] for one in told["worst"])
     assert "`capture` keeps none" in seen(told)
     assert any("the candidate refused" in line for line in as_lines(told))
+
+
+def test_failures_are_told_by_kind(tmp_path: Path) -> None:
+    limited = {"candidate_outcome": "rate_limited", "candidate_error_kind": "rate_limit"}
+    slow = {"primary_outcome": "timeout", "primary_error_kind": "timeout"}
+    rows = [(limited if number < 6 else slow if number == 6 else {}, [judged(100)]) for number in range(20)]
+    ledger = store(tmp_path, TERMS, rows)
+    batch = Batch()
+    for what, count in (("eligible", 40), ("sampled", 40), ("completed", 14), ("failed", 6), ("dropped.queue", 20)):
+        batch.count("x", TERMS.version, "2026-11-01", what, count)
+    ledger.commit(batch)
+    told = told_of(ledger)
+    assert "failed: primary 1 of 20 (timeout 1); candidate 6 of 20 (rate_limit 6)" in [*as_lines(told)]
+    assert "– rate limit" in seen(told)
+    warned = "\n".join(told["warnings"])
+    assert "6 of the candidate's failures are rate limits" in warned
+    assert "too slow to keep up" in warned
