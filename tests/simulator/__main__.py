@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import tests.simulator.routing  # noqa: F401  (adds its scenarios)
+import tests.simulator.routing
+import tests.simulator.whole  # noqa: F401  (both add their scenarios)
 from tests.simulator.table import main
 
 if sys.argv[1:] != ["table"]:

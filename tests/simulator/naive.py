@@ -25,6 +25,14 @@ class RoundRobin:
         return order(self._turn, len(candidates))
 
 
+class Scattered:
+    """Each turn of a conversation at a target that chance names."""
+
+    def plan(self, ask: Ask, candidates: Sequence[Candidate], rng: Random) -> Sequence[Choice]:
+        assert ask.unit  # read, so that the record has it
+        return order(rng.randrange(len(candidates)), len(candidates))
+
+
 class LeastLoaded:
     """The fewest requests under way, whatever the reason."""
 
