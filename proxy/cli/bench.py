@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxy.cli import bench_batch, bench_judge, bench_load
-from proxy.cli.bench_runs import FOLDER, Missing, find_run, now, progress, stopped_by_signals
+from proxy.cli.bench_runs import FOLDER, Missing, find_run, keep_in_store, now, progress, stopped_by_signals
 
 if TYPE_CHECKING:
     from proxy.bench.results import Run
@@ -211,6 +211,7 @@ def _run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     whole = asyncio.run(_asked(suite, cases, session, run, plan))
     run.begin({**run.manifest, "evidence": _evidence(config, suite)})
+    keep_in_store(config, run)
     return _concluded(args, suite, run, whole)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxy.cli.bench_runs import now, stopped_by_signals
+from proxy.cli.bench_runs import keep_in_store, now, stopped_by_signals
 
 if TYPE_CHECKING:
     from proxy.bench.results import Run
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     run.write("report.json", loadreport.as_json(made))
     run.write("report.md", loadreport.as_markdown(made).encode())
     run.parquet(LOAD_COLUMNS)
+    keep_in_store(config, run)
     show(made, args.format)
     print(f"{run.folder}/: report.html, report.md, report.json, results.parquet", file=sys.stderr)
     return 4 if told["invalid"] else 0

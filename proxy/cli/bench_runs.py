@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proxy.bench.results import Run
     from proxy.bench.runner import Progress
+    from proxy.config import Config
 
 FOLDER = "bench-runs"
 
@@ -39,6 +40,22 @@ def find_run(folder: str, name: str) -> Run:
         f"There is no run {name!r} in {folder}.\n"
         "`weighbridge bench list` shows what there is; `--out` names another folder."
     )
+
+
+def keep_in_store(config: Config, run: Run) -> None:
+    """The run's results beside the records of its requests, for SQL (`v_bench_results`)."""
+    import sqlite3
+
+    from proxy.measure.store.benchmarks import save
+    from proxy.measure.store.schema import SchemaError
+
+    if config.storage is None:
+        return
+    asked = [row for row in run.rows() if row.get("kind", "request") == "request"]
+    try:
+        save(config.storage, run.manifest, asked)
+    except (sqlite3.Error, OSError, SchemaError) as error:
+        print(f"warning: the results are not in the store: {error}", file=sys.stderr)
 
 
 def now() -> str:

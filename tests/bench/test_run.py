@@ -144,6 +144,9 @@ def test_nothing_is_lost_or_asked_twice_after_a_kill(
     named = {row["exchange_id"] for row in after}
     assert len(named - stored.keys()) <= len(before)
     assert {row["origin"] for row in stored.values()} == {"bench"}
+    judged = rows(tmp_path, "SELECT exchange_id, target, case_id, repeat, score, success FROM v_bench_results")
+    names = ("exchange_id", "target", "case", "repeat", "score", "success")
+    assert [tuple(row.values()) for row in judged] == [tuple(row[name] for name in names) for row in after]
     for name, one in providers.items():
         asked = one.stats()["requests"]
         assert PROMPTS * REPEATS <= asked <= PROMPTS * REPEATS + 4, name

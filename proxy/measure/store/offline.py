@@ -14,7 +14,8 @@ from proxy.measure.store.upkeep import Retention
 from proxy.measure.store.writer import connect
 
 VIEWS = (
-    "v_exchanges", "v_attempts", "v_rollups", "v_attempt_rollups", "v_conformance", "v_shadow_pairs",
+    "v_exchanges", "v_attempts", "v_rollups", "v_attempt_rollups", "v_conformance", "v_shadow_pairs", "v_shadow_scores",
+    "v_rollouts", "v_bench_results",
 )  # fmt: skip
 
 

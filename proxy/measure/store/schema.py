@@ -126,6 +126,16 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         *rollups.BY_OPERATION,
         "ALTER TABLE keys ADD COLUMN limits TEXT",
     ),
+    (
+        "CREATE TABLE bench_results (n INTEGER PRIMARY KEY, run TEXT NOT NULL, suite TEXT NOT NULL, tag TEXT,"
+        " at TEXT NOT NULL, task TEXT, case_id TEXT, target TEXT NOT NULL, repeat INTEGER, phase TEXT,"
+        " exchange_id TEXT, served_by TEXT, provider TEXT, outcome TEXT, error_kind TEXT, status INTEGER,"
+        " attempts INTEGER, ttft_ms REAL, tpot_ms REAL, e2e_ms REAL, max_gap_ms REAL, stalls INTEGER,"
+        " input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL,"
+        " finish_reason TEXT, score REAL, success INTEGER, scores TEXT)",
+        "CREATE INDEX bench_results_run ON bench_results (run)",
+        "CREATE INDEX bench_results_at ON bench_results (at)",
+    ),
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 
@@ -164,6 +174,13 @@ CREATE VIEW v_rollouts AS SELECT n AS event_no, at, route, candidate, event, sha
 FROM rollout_events""",
     """
 CREATE VIEW v_conformance AS SELECT at, target, cell, result, nullif(reason, '') AS reason FROM conformance""",
+    "DROP VIEW IF EXISTS v_bench_results",
+    """
+CREATE VIEW v_bench_results AS SELECT
+  n AS result_no, run, suite, tag, at, task, case_id, target, repeat, phase, exchange_id, served_by, provider, outcome,
+  error_kind, status, attempts, ttft_ms, tpot_ms, e2e_ms, max_gap_ms, stalls, input_tokens, cached_tokens,
+  output_tokens, reasoning_tokens, cost_usd, finish_reason, score, success, scores
+FROM bench_results""",
     "DROP VIEW IF EXISTS v_shadow_pairs",
     "DROP VIEW IF EXISTS v_shadow_scores",
     # w is the attempt whose answer was sent on, l the last one; an index look-up each, left out by SQLite when no

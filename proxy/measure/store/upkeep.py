@@ -36,6 +36,7 @@ def step(connection: sqlite3.Connection, now: float, retention: Retention) -> bo
     return (
         _in_transaction(connection, lambda: rollups.roll_up(connection, ROLL) > 0)
         or _in_transaction(connection, lambda: _forget_records(connection, iso(now - retention.raw)))
+        or _in_transaction(connection, lambda: _forget_results(connection, iso(now - retention.raw)))
         or _in_transaction(connection, lambda: _forget_minutes(connection, iso(now - retention.minutes)))
         or _in_transaction(connection, lambda: _forget_bodies(connection, iso(now)))
         or _give_back(connection)
@@ -69,6 +70,11 @@ def _forget_records(connection: sqlite3.Connection, before: str) -> bool:
     connection.executemany("DELETE FROM attempts WHERE exchange_n = ?", found)
     connection.executemany("DELETE FROM exchanges WHERE n = ?", found)
     return bool(found)
+
+
+def _forget_results(connection: sqlite3.Connection, before: str) -> bool:
+    query = "DELETE FROM bench_results WHERE n IN (SELECT n FROM bench_results WHERE at < ? LIMIT ?)"
+    return connection.execute(query, (before, CHUNK)).rowcount > 0
 
 
 def _forget_minutes(connection: sqlite3.Connection, before: str) -> bool:
