@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
-from policies.trial import Reading
+from policies.trial import Reading, State
 from proxy.shadow.experiment import COMPLETED, DROPPED, FAILED, Experiment
 from proxy.shadow.standing import Tally, readings
 from proxy.shadow.terms import Gauge, Terms
+from proxy.shadow.words import next_step
 
 
 def summary(experiment: Experiment, tally: Tally, waiting: int) -> dict[str, Any]:
@@ -17,11 +18,15 @@ def summary(experiment: Experiment, tally: Tally, waiting: int) -> dict[str, Any
     The confidence sequences cost milliseconds: call it in a thread, with a copy of the experiment's tally.
     """
     terms = experiment.terms
-    return {
-        **about(terms),
-        "state": "paused" if experiment.paused else experiment.state.value,
+    stands = {
+        "state": "paused" if experiment.paused and experiment.state is State.RUNNING else experiment.state.value,
         "label": experiment.label,
         "why": experiment.why,
+    }
+    return {
+        **about(terms),
+        **stands,
+        "next": next_step(terms, stands, tally),
         "units": tally.units,
         "metrics": metrics(terms, tally),
         "accounting": accounting(experiment.counts),

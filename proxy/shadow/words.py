@@ -56,7 +56,7 @@ def _wait(terms: Terms, told: Mapping[str, Any], tally: Tally) -> str:
                 " can feedback decide. Clients rate the primary's answer alone, which compares nothing."
             )
     more, slowest = max(((units_left(gauge, terms, tally), gauge.name) for gauge in terms.gauges), default=(0, ""))
-    pace = told["pace"]["units_per_day"]
+    pace = told["pace"]["units_per_day"] if "pace" in told else None
     days = f", about {_days(more / pace)} at the present pace" if pace else ""
     whose = f" for {slowest}" if len(terms.gauges) > 1 and more else ""
     lead = terms.primary.name if terms.primary is not None else ""

@@ -147,14 +147,15 @@ function drawVerdicts(experiments) {
   };
   $('verdicts').replaceChildren(
     h('thead', {}, h('tr', {}, heads.map((name) => h('th', { scope: 'col', class: 'left' }, name)), ['Units', 'Spent'].map((name) => h('th', { scope: 'col' }, name)))),
-    h('tbody', {}, experiments.map((one) => h('tr', {},
+    h('tbody', {}, experiments.flatMap((one) => [h('tr', {},
       h('th', { scope: 'row' }, one.name),
       h('td', { class: 'left' }, one.routes.join(', ')),
       h('td', { class: 'left' }, named(one.candidate)),
       h('td', { class: `left ${VERDICTS[one.state] ?? 'quiet'}`, title: one.why || null },
         one.primary === null && one.state === 'running' ? 'report only' : one.state.replaceAll('_', ' '), one.label ? h('small', {}, ` ${one.label}`) : null),
       h('td', { class: 'left metrics' }, one.metrics.map(metric)),
-      h('td', {}, `${count(one.units)} of ${short(one.max_units)}`), h('td', {}, money(one.spent_usd))))));
+      h('td', {}, `${count(one.units)} of ${short(one.max_units)}`), h('td', {}, money(one.spent_usd))),
+    h('tr', {}, h('td', { class: 'left next', colspan: 7 }, one.next))])));
 }
 
 // -- exchanges
