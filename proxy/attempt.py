@@ -24,6 +24,7 @@ from proxy.transport.request import authority
 from proxy.upstreams import Target
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Usage, answers
+from proxy.wire.controls import unheeded
 from proxy.wire.render import error_object
 from proxy.wire.request import Request, Writer
 
@@ -212,6 +213,8 @@ class Try:
         if native is None:
             ask = chat = ask.as_chat()
             lost = chat.dropped
+        if self.ask.onward is not None and not target.endpoint.quirks.routes:
+            lost = (*lost, *unheeded(self.ask.onward))
         now = attempt.marks.received
         if target.media is not None and isinstance(ask, ChatRequest) and target.media.may_hold_links(ask):
             ask = await target.media.inlined(ask)

@@ -23,6 +23,8 @@ _MOST = 20
 _TAG_LIMIT = 64
 _PREFIX = b"x-weighbridge-"
 _MEMBERS = frozenset({"models", "provider", "fallbacks"})
+_HEEDED = frozenset({"order", "only", "ignore", "allow_fallbacks", "sort", "max_price"})
+"""Of `provider`, by ourselves."""
 
 
 class Controls(NamedTuple):
@@ -91,6 +93,11 @@ def _of_headers(named: Mapping[str, str]) -> Controls:
         no_shadow=_on(named.get("no-shadow")),
         dry_run=_on(named.get("dry-run")),
     )
+
+
+def unheeded(onward: Json) -> tuple[str, ...]:
+    """What the client says to whoever routes after us and we do not heed ourselves, such as `data_collection`."""
+    return tuple([f"provider.{name}" for name in onward["provider"] if name not in _HEEDED])
 
 
 def _on(value: str | None) -> bool:

@@ -204,6 +204,18 @@ def test_the_upstream_is_sent_a_clean_request_and_the_answer_is_served(stream: b
     assert b"provider" not in seen.stage.requests[0][1]
 
 
+@pytest.mark.parametrize("unsupported", ["drop", "skip", "strict"])
+def test_wishes_that_only_openrouter_knows_are_told_or_kept(unsupported: str) -> None:
+    """`data_collection: deny` unheeded and untold would be a promise broken in silence."""
+    ask = {"provider": {"order": ["a"], "data_collection": "deny", "zdr": True}}
+    seen = call({"a": [good(False)]}, stream=False, ask=ask, unsupported=unsupported)
+    if unsupported == "drop":
+        assert (seen.status, seen.headers["x-weighbridge-dropped"]) == (200, "provider.data_collection,provider.zdr")
+    else:
+        assert (seen.status, seen.error["param"]) == (400, "provider.data_collection")
+        assert seen.stage.requests == []
+
+
 # ---- dry runs and keys ------------------------------------------------------------------------------------------
 
 
