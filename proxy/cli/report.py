@@ -25,12 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--since", type=moment, default="24h", metavar="TIME", help="24h, 7d or 2026-11-26; default: 24h")
     option("--until", type=moment, default="0s", metavar="TIME", help="default: now")
-    option("--by", choices=("target", "route", "key", "tag"), default="target")
+    option("--by", choices=("target", "route", "key", "tag", "operation"), default="target")
     option("--format", choices=("table", "json", "html"), default="table")
     option("--out", metavar="FILE", help="write there instead of to standard output")
     option("--compare", type=moment, metavar="TIME", help="also the window of the same length that began then")
     option("--origin", choices=("live", "shadow", "bench", "batch"), default="live")
     option("--route", metavar="NAME", help="only this route")
+    option("--operation", metavar="NAME", help="only chat, embeddings, ... (docs/store.md)")
     option("--slo-ttft", metavar="TIME", help="service level of the first content, for attainment and goodput")
     option("--slo-e2e", metavar="TIME", help="service level of the whole answer")
     option("--provider", metavar="NAME", help="reconcile: whose invoice it is")
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--storage", metavar="URL", help="the store itself: sqlite:///weighbridge.db, or a path")
     parser.epilog = (
         "examples:\n  weighbridge report --since 24h --by target\n"
+        "  weighbridge report --since 90d --by operation --compare 180d\n"
         "  weighbridge report --since 24h --compare 48h --slo-ttft 2s\n"
         "  weighbridge report --since 7d --by key --format html --out report.html\n"
         "  weighbridge report reconcile invoice.csv --provider openai --since 2026-11-01 --until 2026-12-01\n\n"
@@ -89,19 +91,25 @@ def _made(args: argparse.Namespace) -> str:
 def _report(args: argparse.Namespace, since: float, until: float) -> Report:
     from proxy.cli.store import path_of
     from proxy.config.values import duration
-    from proxy.measure.report import COLUMNS, Levels, report
+    from proxy.measure.report import Levels, report
+    from proxy.measure.store import history
     from proxy.measure.store.offline import reading
     from proxy.measure.store.upkeep import iso
 
     levels = Levels(*(duration(slo) * 1e3 if slo else None for slo in (args.slo_ttft, args.slo_e2e)))
-    begin, end = iso(since), iso(until + 1)
-    where, values = "at >= ? AND at < ? AND origin = ?", [begin, end, args.origin]
-    if args.route:
-        where, values = f"{where} AND route = ?", [*values, args.route]
+    only = {name: getattr(args, name) for name in ("origin", "route", "operation") if getattr(args, name)}
     with reading(path_of(args)) as connection:
-        query = f"SELECT {', '.join(COLUMNS)} FROM v_exchanges WHERE {where}"  # noqa: S608  (constants)
-        rows = connection.execute(query, values)
-        return report(rows, args.by, begin + "Z", iso(until) + "Z", min(until, time.time()) - since, levels)
+        connection.execute("BEGIN")  # all of it is read as it is now
+        found = history.window(connection, since, until + 1)
+        if found.summed and (args.by == "tag" or levels.asked):
+            raise ValueError(
+                f"tags and service levels are in single records only, which are kept since {iso(found.minutes_until)}Z:"
+                " take a later --since (and --compare)"
+            )
+        seconds = min(until, time.time()) - found.since
+        rows, sums = history.records(connection, found, only), history.sums(connection, found, only)
+        sources = found.sources if found.summed else ()
+        return report(rows, args.by, iso(found.since) + "Z", iso(found.until - 1) + "Z", seconds, levels, sums, sources)
 
 
 def _reconciled(args: argparse.Namespace) -> str:
@@ -119,6 +127,8 @@ def _reconciled(args: argparse.Namespace) -> str:
 def plain(now: Report, before: Report | None, differ: dict[str, dict[str, str]]) -> dict[str, Any]:
     """As JSON; an infinite latency is null with its reason."""
     shown = {"by": now.by, "since": now.since, "until": now.until, "total": _plain(now.total)}
+    if now.sources:
+        shown["sources"] = [one._asdict() for one in now.sources]
     shown["groups"] = {name: _plain(figures) for name, figures in now.groups.items()}
     if before is not None:
         shown["before"] = plain(before, None, {})
@@ -170,6 +180,15 @@ def _time(figures: dict[str, Any], name: str, q: str) -> str:
     return told(whole, ms)
 
 
+def read_from(now: Report) -> list[str]:
+    """Where the figures come from, if not all from single records."""
+    kinds = {"day": "sums by the day", "minute": "sums by the minute", "records": "single records"}
+    parts = [f"{kinds[one.kind]} from {one.since} to {one.until}" for one in now.sources]
+    if not parts:
+        return []
+    return [f"read from {'; '.join(parts)}", "quantiles are of histograms: within 1 % of those of the records"]
+
+
 def cells(name: str, figures: dict[str, Any]) -> list[str]:
     return [
         name,
@@ -216,6 +235,8 @@ def _table(now: Report, before: Report | None, differ: dict[str, dict[str, str]]
         table.add_row("WITHIN LEVELS", *(Text(told(one["within_levels"], percent)) for one in columns.values()))
         table.add_row("GOODPUT", *(Text(f"{one['goodput_per_s']:.2f}/s") for one in columns.values()))
     console.print(table)
+    for line in read_from(now):
+        console.print(line)
     left = now.total["left_by_client"]
     if left:
         console.print(f"{left} requests were given up by their clients and are not in the latencies")

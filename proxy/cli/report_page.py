@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from proxy import pictures
-from proxy.cli.report import HEAD, cells, ms, percent, usd
+from proxy.cli.report import HEAD, cells, ms, percent, read_from, usd
 from proxy.measure.report import Report
 from proxy.measure.stats import Estimate
 
@@ -61,6 +61,7 @@ def page(now: Report, before: Report | None, differ: dict[str, dict[str, str]]) 
         " slow; where too many failed for a quantile, that of the answers alone is drawn, and says so. A quantile of"
         " too few requests is not told: p95 needs 72, p99 needs 368."
     )
+    footer = " ".join(f"{line[0].upper()}{line[1:]}." for line in read_from(now)) + " " + footer
     return pictures.page("Weighbridge report", sections, subtitle=f"{now.since} to {now.until}", footer=footer).decode()
 
 

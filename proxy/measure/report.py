@@ -11,16 +11,17 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from proxy.measure import stats
+from proxy.measure import sketch, stats
 from proxy.measure.stats import Estimate, Sums
 
-BY = ("target", "route", "key", "tag")
+BY = ("target", "route", "key", "tag", "operation")
 NEVER = float("inf")
-_CLIENTS_DOING = ("client_error", "client_closed")
+CLIENTS_DOING = ("client_error", "client_closed")
 
 COLUMNS = (
-    "at", "target", "route", "key", "tags", "outcome", "stream", "ttft_ms", "e2e_ms", "stall_count", "attempts",
-    "failovers", "cost_usd", "winner_no", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens",
+    "at", "target", "route", "key", "operation", "tags", "outcome", "stream", "ttft_ms", "e2e_ms", "stall_count",
+    "attempts", "failovers", "cost_usd", "winner_no", "input_tokens", "cached_tokens", "output_tokens",
+    "reasoning_tokens",
 )  # fmt: skip
 """Of `v_exchanges`, as `Group.add` takes them."""
 
@@ -60,6 +61,12 @@ class Group:
         self.outcomes: dict[str, int] = {}
         self._ttft = array("d")
         self._e2e = array("d")
+        self._summed_ttft: sketch.Counts = {}
+        self._summed_e2e: sketch.Counts = {}
+        self._never_ttft = self._never_e2e = 0
+        self._summed = False
+        self._incomplete = False
+        """Some sums lack what costs by request need."""
         self._per_request = Sums()
         self._per_success = Sums()
 
@@ -71,7 +78,7 @@ class Group:
         self.tried += row["attempts"] > 0
         self.failovers += row["failovers"] > 0
         ok = outcome == "ok"
-        if outcome not in _CLIENTS_DOING:
+        if outcome not in CLIENTS_DOING:
             self.judged += 1
             self.failed += not ok
             self._e2e.append(row["e2e_ms"] if ok and row["e2e_ms"] is not None else NEVER)
@@ -86,6 +93,45 @@ class Group:
         self._add_cost(row, ok)
         for name in self.tokens:
             self.tokens[name] += row[f"{name}_tokens"] or 0
+
+    def add_sum(self, row: Mapping[str, Any]) -> None:
+        """A row of `v_rollups`, its histograms as counts by class."""
+        outcomes, requests = row["outcomes"], row["requests"]
+        ok = outcomes.get("ok", 0)
+        judged = sum(count for outcome, count in outcomes.items() if outcome not in CLIENTS_DOING)
+        self._summed = True
+        self.requests += requests
+        self.judged += judged
+        self.failed += judged - ok
+        self.left += outcomes.get("client_closed", 0)
+        self.failovers += row["failovers"]
+        self.tried += requests if row["target"] else 0
+        self.stalled += row["stalled_streams"]
+        self.cost_usd += row["cost_usd"]
+        self.unpriced += row["unpriced"]
+        for outcome, count in outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        for name, of in _TOKENS.items():
+            self.tokens[name] += sum(row[f"{one}_tokens"] for one in of)
+        for into, counts in ((self._summed_ttft, row["ttft"]), (self._summed_e2e, row["e2e"])):
+            for size, count in counts.items():
+                into[size] = into.get(size, 0) + count
+        came = sketch.total(row["ttft"])
+        self._never_e2e += judged - sketch.total(row["e2e"])
+        if row["priced"] is None:
+            # Of before store version 12: what is not known is taken as it is most often.
+            self._incomplete = True
+            self.streams += row["streams"]
+            self.answered += ok
+            return
+        self._never_ttft += max(0, row["judged_streams"] - came)
+        self.streams += row["answered_streams"]
+        self.answered += row["answered"]
+        self.attempts += row["attempts"]
+        priced, usd, squared = row["priced"], row["cost_usd"], row["squared_usd"]
+        self._per_request.merge(priced, usd, priced, squared, priced, usd)
+        counted = requests - (ok - row["priced_ok"])
+        self._per_success.merge(counted, usd, row["priced_ok"], squared, row["priced_ok"], row["ok_cost_usd"])
 
     def _meets(self, row: Mapping[str, Any]) -> bool:
         levels = self._levels
@@ -106,7 +152,8 @@ class Group:
 
     def figures(self, seconds: float) -> dict[str, Any]:
         """As `weighbridge report --format json` shows them; `seconds`: length of the window."""
-        ttft, e2e = sorted(self._ttft), sorted(self._e2e)
+        ttft = _Sample(self._ttft, self._summed_ttft, self._never_ttft)
+        e2e = _Sample(self._e2e, self._summed_e2e, self._never_e2e)
         shown: dict[str, Any] = {
             "requests": self.requests,
             "outcomes": dict(sorted(self.outcomes.items())),
@@ -114,31 +161,66 @@ class Group:
             "errors": stats.share(self.failed, self.judged),
             "failovers": stats.share(self.failovers, self.tried),
             "left_by_client": self.left,
-            "ttft_ms": {name: stats.quantile(ttft, q) for name, q in QUANTILES.items()},
-            "e2e_ms": {name: stats.quantile(e2e, q) for name, q in QUANTILES.items()},
-            "ttft_answered_ms": _answered(ttft),
-            "e2e_answered_ms": _answered(e2e),
+            "ttft_ms": ttft.quantiles(),
+            "e2e_ms": e2e.quantiles(),
+            "ttft_answered_ms": ttft.answered().quantiles(),
+            "e2e_answered_ms": e2e.answered().quantiles(),
             "stalled_streams": stats.share(self.stalled, self.streams),
             "tokens": dict(self.tokens),
             "cost_usd": self.cost_usd,
-            "cost_per_request_usd": self._per_request.ratio(),
-            "cost_per_success_usd": self._per_success.ratio(),
+            "cost_per_request_usd": UNKNOWN if self._incomplete else self._per_request.ratio(),
+            "cost_per_success_usd": UNKNOWN if self._incomplete else self._per_success.ratio(),
             "unpriced": stats.share(self.unpriced, self.answered),
         }
+        if self._incomplete:
+            shown["attempts"] = None
         if self._levels.asked:
             shown["within_levels"] = stats.share(self.met, self.judged)
             shown["goodput_per_s"] = self.met / seconds if seconds else None
         return shown
 
 
-def _answered(ordered: Sequence[float]) -> dict[str, Estimate]:
-    """Quantiles of what came alone: how fast it is when it works."""
-    came = ordered[: bisect_left(ordered, NEVER)]
-    return {name: stats.quantile(came, q) for name, q in QUANTILES.items()}
+class _Sample:
+    """Times in milliseconds: single ones (infinite where an answer never came), and sums of them by class."""
+
+    def __init__(self, single: Sequence[float], summed: Mapping[int, int], never: int) -> None:
+        self._single = sorted(single)
+        self._summed = summed
+        self._never = never
+        """How many of the sums' never came."""
+
+    def answered(self) -> _Sample:
+        """What came alone: how fast it is when it works."""
+        return _Sample(self._single[: bisect_left(self._single, NEVER)], self._summed, 0)
+
+    def quantiles(self) -> dict[str, Estimate]:
+        if not self._summed and not self._never:
+            return {name: stats.quantile(self._single, q) for name, q in QUANTILES.items()}
+        counts = [(sketch.middle(size) / 1e6, count) for size, count in self._summed.items()]
+        counts += [(value, 1) for value in self._single]
+        counts += [(NEVER, self._never)]
+        counts.sort()
+        return {name: stats.quantile_of(counts, q) for name, q in QUANTILES.items()}
 
 
+_TOKENS = {
+    "input": ("uncached_input", "cache_read", "cache_write"),
+    "cached": ("cache_read",),
+    "output": ("output_text", "reasoning"),
+    "reasoning": ("reasoning",),
+}
+UNKNOWN = Estimate(None, None, None, 0, "sums of before store version 12 do not tell it")
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 COMPARED = ("errors", "failovers", "stalled_streams", "cost_per_request_usd", "cost_per_success_usd")
+
+
+class Source(NamedTuple):
+    """Where a part of a window was read from."""
+
+    kind: str
+    """`records`, or sums by the `minute` or `day`."""
+    since: str
+    until: str
 
 
 class Report(NamedTuple):
@@ -147,12 +229,20 @@ class Report(NamedTuple):
     until: str
     total: dict[str, Any]
     groups: dict[str, dict[str, Any]]
+    sources: Sequence[Source] = ()
 
 
 def report(
-    rows: Iterable[Mapping[str, Any]], by: str, since: str, until: str, seconds: float, levels: Levels
+    rows: Iterable[Mapping[str, Any]],
+    by: str,
+    since: str,
+    until: str,
+    seconds: float,
+    levels: Levels,
+    sums: Iterable[Mapping[str, Any]] = (),
+    sources: Sequence[Source] = (),
 ) -> Report:
-    """`rows` of `v_exchanges`, at least the `COLUMNS`."""
+    """`rows` of `v_exchanges`, at least the `COLUMNS`; `sums` of `v_rollups` for what is older, of no record twice."""
     total = Group(levels)
     groups: dict[str, Group] = {}
     for row in rows:
@@ -162,9 +252,15 @@ def report(
             if group is None:
                 group = groups[name] = Group(levels)
             group.add(row)
+    for row in sums:
+        total.add_sum(row)
+        name = row[by] or "(none)"
+        if name not in groups:
+            groups[name] = Group(levels)
+        groups[name].add_sum(row)
     ordered = sorted(groups.items(), key=lambda pair: (-pair[1].requests, pair[0]))
     figures = {name: group.figures(seconds) for name, group in ordered}
-    return Report(by, since, until, total.figures(seconds), figures)
+    return Report(by, since, until, total.figures(seconds), figures, sources)
 
 
 def _names(row: Mapping[str, Any], by: str) -> Sequence[str]:

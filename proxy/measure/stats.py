@@ -87,6 +87,22 @@ def quantile(ordered: Sequence[float], q: float) -> Estimate:
     return Estimate(value, ordered[found[0] - 1], ordered[found[1] - 1], n)
 
 
+def quantile_of(counts: Sequence[tuple[float, int]], q: float) -> Estimate:
+    """As `quantile`, of values in ascending order and how often each occurs; the nearest rank."""
+    n = sum([count for _, count in counts])
+    found = ranks(n, q)
+    if found is None:
+        return Estimate(None, None, None, n, f"n too small: needs {least(q)}")
+    told: list[float] = []
+    seen = 0
+    wanted = (found[0], math.ceil(n * q - 1e-9), found[1])
+    for value, count in counts:
+        seen += count
+        while len(told) < 3 and wanted[len(told)] <= seen:
+            told.append(value)
+    return Estimate(told[1], told[0], told[2], n)
+
+
 class Sums:
     """For a ratio of two means, say cost per success, without keeping the sample."""
 
@@ -103,6 +119,15 @@ class Sums:
         self.xx += x * x
         self.yy += y * y
         self.xy += x * y
+
+    def merge(self, n: int, x: float, y: float, xx: float, yy: float, xy: float) -> None:
+        """Pairs of which only the sums are known."""
+        self.n += n
+        self.x += x
+        self.y += y
+        self.xx += xx
+        self.yy += yy
+        self.xy += xy
 
     def ratio(self) -> Estimate:
         """Sum of x by sum of y. The interval is the normal one of the residuals, from 30 on."""

@@ -11,7 +11,8 @@ from proxy.measure.report import COLUMNS, Levels, changes, report
 
 def row(**changed: Any) -> dict[str, Any]:
     usual = {
-        "at": "2026-11-26", "target": "a", "route": "chat", "key": None, "tags": None, "outcome": "ok", "stream": 1,
+        "at": "2026-11-26", "target": "a", "route": "chat", "key": None, "operation": "chat",
+        "tags": None, "outcome": "ok", "stream": 1,
         "ttft_ms": 100.0, "e2e_ms": 500.0, "stall_count": 0, "attempts": 1, "failovers": 0, "cost_usd": 0.01,
         "winner_no": 1, "input_tokens": 10, "cached_tokens": 4, "output_tokens": 5, "reasoning_tokens": 1,
     }  # fmt: skip

@@ -6,7 +6,9 @@ a late record (a long request) is added to. Synchronous; the writer's thread cal
 
 from __future__ import annotations
 
+import calendar
 import sqlite3
+import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from typing import Any
 import orjson
 
 from proxy.measure import sketch
+from proxy.measure.report import CLIENTS_DOING
 from proxy.measure.spending import ASSUMED_SQL
 
 SPANS = {"minute": 16, "day": 10}
@@ -28,9 +31,13 @@ _FIRST_SUMS = (
 )  # fmt: skip
 """Those that the first rollups had."""
 _SUMS = (*_FIRST_SUMS, "assumed_usd")
+_LATER = (
+    "attempts", "answered", "priced", "priced_ok", "judged_streams", "answered_streams", "ok_cost_usd", "squared_usd",
+)  # fmt: skip
+"""What reports need beside: NULL where a sum holds records of before there was such a column."""
 _OF_EXCHANGES = ("requests", "failovers", "streams", "stalled", "stall_ns", "overhead_ns")
 _OF_ATTEMPTS = ("attempts", "failed")
-_EXCHANGE_SUMS, _ATTEMPT_SUMS = (*_OF_EXCHANGES, *_SUMS), (*_OF_ATTEMPTS, *_SUMS)
+_EXCHANGE_SUMS, _ATTEMPT_SUMS = (*_OF_EXCHANGES, *_SUMS, *_LATER), (*_OF_ATTEMPTS, *_SUMS)
 _HISTOGRAMS = ("ttft", "e2e")
 
 
@@ -74,13 +81,18 @@ BY_OPERATION = (
     *_anew("attempt_rollups", _OF_ATTEMPTS, ()),
 )
 
+FOR_REPORTS = tuple(
+    f"ALTER TABLE rollups ADD COLUMN {name} {'REAL' if name.endswith('_usd') else 'INTEGER'}" for name in _LATER
+)
+
 _SHOWN = ", ".join(("span, at, origin", *(f"nullif({name}, '') AS {name}" for name in _PLACE[3:])))
 VIEWS = (
     "DROP VIEW IF EXISTS v_rollups",
     "DROP VIEW IF EXISTS v_attempt_rollups",
     f"""
 CREATE VIEW v_rollups AS SELECT {_SHOWN}, requests, outcomes, failovers, streams, stalled AS stalled_streams,
-  stall_ns / 1e6 AS stall_ms, overhead_ns / 1e6 AS overhead_ms, {", ".join(_SUMS)}, ttft, e2e FROM rollups""",  # noqa: S608
+  stall_ns / 1e6 AS stall_ms, overhead_ns / 1e6 AS overhead_ms, {", ".join((*_SUMS, *_LATER))}, ttft, e2e
+FROM rollups""",  # noqa: S608
     f"""
 CREATE VIEW v_attempt_rollups AS SELECT {_SHOWN}, attempts, failed, outcomes, {", ".join(_SUMS)}
 FROM attempt_rollups""",  # noqa: S608
@@ -93,7 +105,10 @@ SELECT e.n, e.at, e.origin, coalesce(e.route, ''), coalesce(e.key, ''), coalesce
   coalesce(e.overhead_ns, 0), coalesce(w.uncached_input_tokens, 0), coalesce(w.cache_read_tokens, 0),
   coalesce(w.cache_write_tokens, 0), coalesce(w.output_text_tokens, 0), coalesce(w.reasoning_tokens, 0),
   coalesce(e.cost_usd, 0.0), w.target IS NOT NULL AND w.cost_usd IS NULL,
-  (SELECT coalesce(sum({ASSUMED_SQL}), 0.0) FROM attempts a WHERE a.exchange_n = e.n)
+  (SELECT coalesce(sum({ASSUMED_SQL}), 0.0) FROM attempts a WHERE a.exchange_n = e.n),
+  e.attempts, e.winner_no IS NOT NULL, e.cost_usd IS NOT NULL, e.cost_usd IS NOT NULL AND e.outcome = 'ok',
+  e.stream AND e.outcome NOT IN ('client_error', 'client_closed'), e.stream AND e.ttft_ns IS NOT NULL,
+  CASE WHEN e.outcome = 'ok' THEN coalesce(e.cost_usd, 0.0) ELSE 0.0 END, coalesce(e.cost_usd * e.cost_usd, 0.0)
 FROM exchanges e
 LEFT JOIN attempts w ON w.exchange_n = e.n AND w.attempt_no = e.winner_no
 LEFT JOIN attempts l ON l.exchange_n = e.n AND l.attempt_no = e.last_no
@@ -165,7 +180,7 @@ def roll_up(connection: sqlite3.Connection, most: int) -> int:
         cell.add([row[9:] for row in records], [row[6] for row in records])
         for row in records:
             outcome, ttft, e2e = row[6:9]
-            if ttft is not None:
+            if ttft is not None and outcome not in CLIENTS_DOING:
                 sketch.add(cell.ttft, ttft)
             if e2e is not None and outcome == "ok":
                 sketch.add(cell.e2e, e2e)
@@ -226,7 +241,10 @@ def _save(
     for where, cell in cells.items():
         held = connection.execute(query, where).fetchone()
         if held is not None:
-            cell.sums = [mine + more for mine, more in zip(cell.sums, held, strict=False)]
+            cell.sums = [
+                mine + more if more is not None else None  # type: ignore[misc]
+                for mine, more in zip(cell.sums, held, strict=False)
+            ]
             for outcome, count in orjson.loads(held[len(sums)]).items():
                 cell.outcomes[outcome] = cell.outcomes.get(outcome, 0) + count
             for name, blob in zip(histograms, held[len(sums) + 1 :], strict=True):
@@ -235,8 +253,29 @@ def _save(
         connection.execute(insert, (*where, *cell.sums, orjson.dumps(cell.outcomes).decode(), *blobs))
 
 
+RECORDS_GONE, MINUTES_GONE = "records_gone", "minutes_gone"
+"""Marks: records, or sums by the minute, of before that moment (seconds since the epoch) may be gone."""
+
+
+def note_gone(connection: sqlite3.Connection, what: str, before: str) -> None:
+    """`before`: ISO 8601, as in `at`."""
+    at = calendar.timegm(time.strptime(before, "%Y-%m-%dT%H:%M:%S"))
+    connection.execute(
+        "INSERT INTO marks VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, ?)", (what, at, at)
+    )
+
+
+def gone(connection: sqlite3.Connection, what: str) -> int:
+    """Seconds since the epoch; 0 where nothing is gone."""
+    row = connection.execute("SELECT value FROM marks WHERE name = ?", (what,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def read(connection: sqlite3.Connection, span: str, since: str, until: str) -> Iterator[dict[str, Any]]:
-    """Rows of `v_rollups` with `ttft` and `e2e` as counts by class (`proxy.measure.sketch`)."""
+    """Rows of `v_rollups` with `ttft` and `e2e` as counts by class (`proxy.measure.sketch`).
+
+    `since` and `until` are as long as the span's `at`.
+    """
     cursor = connection.execute(
         "SELECT * FROM v_rollups WHERE span = ? AND at >= ? AND at < ? ORDER BY at", (span, since, until)
     )

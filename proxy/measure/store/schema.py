@@ -136,6 +136,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE INDEX bench_results_run ON bench_results (run)",
         "CREATE INDEX bench_results_at ON bench_results (at)",
     ),
+    rollups.FOR_REPORTS,
 )
 """`MIGRATIONS[v]` holds the statements that make version v + 1 of version v; what was released is never edited."""
 

@@ -67,6 +67,8 @@ def _forget_records(connection: sqlite3.Connection, before: str) -> bool:
         "SELECT n FROM exchanges WHERE at < ? AND n <= ? AND n < (SELECT max(n) FROM exchanges) ORDER BY at LIMIT ?",
         (before, upto, CHUNK),
     ).fetchall()
+    if found:
+        rollups.note_gone(connection, rollups.RECORDS_GONE, before)
     connection.executemany("DELETE FROM attempts WHERE exchange_n = ?", found)
     connection.executemany("DELETE FROM exchanges WHERE n = ?", found)
     return bool(found)
@@ -83,8 +85,10 @@ def _forget_minutes(connection: sqlite3.Connection, before: str) -> bool:
         gone += connection.execute(
             f"DELETE FROM {table} WHERE ({rollups.PLACE}) IN ("  # noqa: S608
             f"SELECT {rollups.PLACE} FROM {table} WHERE span = 'minute' AND at < ? LIMIT ?)",
-            (before, CHUNK),
+            (before[: rollups.SPANS["minute"]], CHUNK),
         ).rowcount
+    if gone:
+        rollups.note_gone(connection, rollups.MINUTES_GONE, before)
     return gone > 0
 
 
