@@ -22,6 +22,7 @@ class Law(NamedTuple):
     median_ms: float = 800.0
     sigma: float = 0.5
     failing: float = 0.0
+    stalling: float = 0.0
     usd: float = 0.001
 
     def quantile_ms(self, q: float) -> float:
@@ -70,11 +71,12 @@ def row(target: str, task: str, case: str, repeat: int, law: Law, right: bool, r
     failed = bool(rng.random() < law.failing)
     took = float(law.median_ms * np.exp(law.sigma * rng.standard_normal()))
     scored = 0.0 if failed or not right else 1.0
+    stalled = bool(law.stalling and rng.random() < law.stalling)
     filled = dict.fromkeys(COLUMNS)
     return filled | {
         "task": task, "case": case, "cluster": f"{task}/{case}", "weight": 1.0, "target": target, "repeat": repeat,
-        "position": 0, "cold": False, "outcome": "upstream_error" if failed else "ok",
-        "error_kind": "server_error" if failed else None, "attempts": 1, "served_by": target, "ttft_ms": took / 4,
-        "e2e_ms": took, "stalls": 0, "input_tokens": 100, "output_tokens": 20, "cost_usd": law.usd,
+        "position": 0, "cold": False, "outcome": "rate_limited" if failed else "ok",
+        "error_kind": "rate_limit" if failed else None, "attempts": 1, "served_by": target, "ttft_ms": took / 4,
+        "e2e_ms": took, "stalls": int(stalled), "input_tokens": 100, "output_tokens": 20, "cost_usd": law.usd,
         "scores": {"exact": scored}, "score": scored, "success": scored == 1.0, "wire": "w1",
     }  # fmt: skip

@@ -29,16 +29,20 @@ def decided(plan: Suite, made: list[Json], providers: dict[str, str] | None = No
 
 
 def test_intervals_cover_the_truth() -> None:
-    """Accuracy behind repeats, p95 with failures, errors and cost per success, over 200 seeded runs."""
-    law = Law(accuracy=0.8, spread=0.4, failing=0.02, usd=0.002)
-    plan = suite(["a"], 60, repeats=3)
-    covered = {"accuracy": 0, "p95": 0, "errors": 0, "cost": 0}
+    """Accuracy behind repeats, latencies with 429s, stalls, service levels, cost per success; over 200 seeded runs."""
+    law = Law(accuracy=0.8, spread=0.4, failing=0.02, stalling=0.05, usd=0.002)
+    plan = suite(["a"], 60, repeats=3, slo={"e2e": "1600ms"})
     truth = {
+        "stalls": 0.05,
+        "attainment": 0.98 * float(scipy_stats.norm.cdf(np.log(2.0) / law.sigma)),
+        "p50": law.quantile_ms(0.5),
         "accuracy": 0.8 * 0.98,
         "p95": law.quantile_ms(0.95),
         "errors": 0.02,
         "cost": 0.002 / (0.8 * 0.98),
+        "per dollar": 0.8 * 0.98 / 0.002,
     }
+    covered = dict.fromkeys(truth, 0)
     for seed in range(RUNS):
         draw = rng(seed)
         (table,) = tables(plan, rows(plan, {"a": law}, 60, draw))
@@ -48,6 +52,10 @@ def test_intervals_cover_the_truth() -> None:
             ("p95", found.latency),
             ("errors", found.errors),
             ("cost", found.cost_per_success),
+            ("per dollar", found.accuracy_per_dollar),
+            ("stalls", found.stalled),
+            ("attainment", found.attainment),
+            ("p50", found.e2e["p50"]),
         ):
             covered[name] += one.low <= truth[name] <= one.high  # type: ignore[operator]
     assert min(covered.values()) >= ENOUGH, covered
