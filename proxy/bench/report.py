@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from proxy import pictures
+from proxy.bench.choices import InBatches
 from proxy.bench.decision import Decision, decide
 from proxy.bench.evidence import Traffic, read_back
 from proxy.bench.figures import Figures, Table, figures, tables
@@ -40,7 +41,14 @@ class Report(NamedTuple):
     """Evidence of another kind: what live and shadow traffic say."""
 
 
-def report(suite: Suite, manifest: Json, rows: Sequence[Json], seed: int = 0) -> Report:
+def report(
+    suite: Suite,
+    manifest: Json,
+    rows: Sequence[Json],
+    seed: int = 0,
+    batches: Mapping[str, InBatches] | None = None,
+) -> Report:
+    """`batches`: what another run says of the targets in batches."""
     laid = tables(suite, rows)
     rng = np.random.default_rng(seed)
     found = [figures(suite, table, rng) for table in laid]
@@ -48,7 +56,7 @@ def report(suite: Suite, manifest: Json, rows: Sequence[Json], seed: int = 0) ->
     for row in rows:
         if row.get("provider"):
             providers.setdefault(row["target"], row["provider"])
-    decision = decide(suite, laid, found, providers, seed)
+    decision = decide(suite, laid, found, providers, seed, batches)
     invalid = list(manifest.get("invalid", []))
     remarks = _remarks(suite, manifest, laid, found, decision)
     traffic = read_back(manifest.get("evidence", ()))

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch.add_argument("--emulate", action="store_true", help="work lines off one by one where there is no batch API")
     batch.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped; nothing is submitted twice")
     batch.add_argument("--tag", help="a name for this run")
+    batch.add_argument("--format", choices=("table", "md", "json"), default="table")
     batch.epilog = "example:\n  weighbridge bench batch suite.json --batches 5"
     bench_judge.add_arguments(
         _command(commands, "judge", "which answers of a run are better, by a model as judge; and is it a good one?")
@@ -259,10 +260,12 @@ async def _asked(suite: Suite, cases: Sequence[Any], session: Session, run: Run,
 
 
 def _concluded(args: argparse.Namespace, suite: Suite, run: Run, whole: bool) -> int:
+    from proxy.bench.batchreport import read_back
     from proxy.bench.report import as_html, as_json, as_markdown, report
 
     rows = run.rows()
-    made = report(suite, run.manifest, rows)
+    run.begin({**run.manifest, "batches": _in_batches(args.out, run.manifest)})
+    made = report(suite, run.manifest, rows, batches=read_back(run.manifest["batches"]))
     run.write("report.html", as_html(made))
     run.write("report.json", as_json(made))
     run.write("report.md", as_markdown(made).encode())
@@ -288,6 +291,7 @@ def _suite_of(run: Run) -> Suite:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from proxy.bench.batchreport import read_back
     from proxy.bench.report import as_html, report
     from proxy.config import find
 
@@ -302,14 +306,38 @@ def _report(args: argparse.Namespace) -> int:
             bench_load.show(loaded, args.format)
         return 0
     suite, manifest = _suite_of(run), run.manifest
+    if manifest["kind"] == "batch":
+        bench_batch.show(suite, manifest, _compared(run), args.format)
+        return 0
     if args.config is not None:
         manifest["evidence"] = _evidence(find(args.config), suite)
-    made = report(suite, manifest, run.rows())
+    made = report(suite, manifest, run.rows(), batches=read_back(_in_batches(args.out, manifest)))
     if args.format == "html":
         sys.stdout.buffer.write(as_html(made))
         return 0
     _show(made, args.format)
     return 0
+
+
+def _in_batches(folder: str, manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the last whole run through batch APIs that asked the same says of the targets."""
+    from proxy.bench.batchreport import evidence
+    from proxy.bench.results import runs
+
+    for run in reversed(runs(Path(folder))):
+        about = run.manifest
+        alike = all(about.get(key) == manifest.get(key) for key in ("data", "scorers", "sampling"))
+        if about["kind"] == "batch" and about.get("finished") and alike:
+            return evidence(run.folder.name, _compared(run))
+    return []
+
+
+def _compared(run: Run) -> Sequence[Any]:
+    """A run through batch APIs beside its real-time part."""
+    from proxy.bench.batch import compare
+    from proxy.bench.results import Run as Folder
+
+    return compare(_suite_of(run), Folder(run.folder / "live").rows(), run.rows())
 
 
 def _evidence(config: Config, suite: Suite) -> list[dict[str, Any]]:

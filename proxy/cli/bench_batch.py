@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.cli.bench_runs import Missing, find_run, now, progress, stopped_by_signals
 
 if TYPE_CHECKING:
+    from proxy.bench.batch import Compared
     from proxy.bench.results import Run
     from proxy.bench.session import Session
     from proxy.bench.suite import Suite
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def run(args: argparse.Namespace) -> int:
     """Two runs in one folder: `live`, in real time, and the batches."""
-    from proxy.bench import batch, data, planning, scorers
+    from proxy.bench import batch, batchreport, data, planning, scorers
     from proxy.bench.manifest import manifest
     from proxy.bench.results import Run
     from proxy.bench.session import Session
@@ -54,10 +55,26 @@ def run(args: argparse.Namespace) -> int:
         print(f"not finished; go on with: weighbridge bench batch {args.suite} --resume {told['id']}", file=sys.stderr)
         return 130
     run.begin({**told, "finished": now()})
-    lines = [line for one in batch.compare(suite, live.rows(), run.rows()) for line in batch.told(one)]
-    run.write("report.txt", "\n".join(lines).encode())
-    print("\n".join(lines))
+    found = batch.compare(suite, live.rows(), run.rows())
+    run.write("report.html", batchreport.as_html(suite, found))
+    run.write("report.json", batchreport.as_json(suite, run.manifest, found))
+    run.write("report.md", batchreport.as_markdown(suite, found).encode())
+    show(suite, run.manifest, found, args.format)
+    print(f"{run.folder}/: report.html, report.md, report.json", file=sys.stderr)
     return 0
+
+
+def show(suite: Suite, manifest: dict[str, Any], found: Sequence[Compared], form: str) -> None:
+    from proxy.bench import batch, batchreport
+
+    if form in ("json", "html"):
+        page = batchreport.as_html(suite, found) if form == "html" else batchreport.as_json(suite, manifest, found)
+        sys.stdout.buffer.write(page + b"\n")
+        sys.stdout.flush()
+    elif form == "md":
+        print(batchreport.as_markdown(suite, found))
+    else:
+        print("\n".join(line for one in found for line in batch.told(one)))
 
 
 async def _batched(

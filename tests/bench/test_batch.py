@@ -23,7 +23,7 @@ NAMES = ("openai", "anthropic", "gemini")
 PROMPTS = 24
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def providers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Upstream]]:
     with ExitStack() as stack:
         yield {
@@ -44,6 +44,7 @@ def written(folder: Path, providers: dict[str, Upstream]) -> tuple[Path, Path]:
                 "targets": [f"{name}/m" for name in providers],
                 "tasks": {"sums": {"data": cases, "scorers": ["numeric"]}},
                 "sampling": {"max_tokens": 64},
+                "repeats": 1,
             }
         )
     )
@@ -89,6 +90,13 @@ def test_a_batch_halves_the_price_and_is_the_same_model(
     assert len({(row["target"], row["case"]) for row in rows}) == len(rows)
     live = (folder / "live" / "results.jsonl").read_bytes().splitlines()
     assert len(live) == 3 * PROMPTS
+    assert bench("report", "last").stdout == done.stdout
+    assert b"<svg" in (folder / "report.html").read_bytes()
+    assert json.loads(bench("report", "last", "--format", "json").stdout)["targets"][0]["batches"] == 2
+    assert "| openai/m | 0.500 [0.500, 0.500] |" in bench("report", "last", "--format", "md").stdout
+    beside = bench("run", suite, "--config", config, "--format", "json")
+    (offline,) = [one for one in json.loads(beside.stdout)["decision"]["choices"] if one["use"] == "offline"]
+    assert any("in batches, at 0.50 of its real-time price" in why for why in offline["because"])
 
 
 def test_a_run_that_was_killed_submits_nothing_twice(

@@ -9,8 +9,10 @@ import pytest
 from scipy import stats as scipy_stats
 
 from proxy.bench import compare
-from proxy.bench.decision import decide, turning_weight
+from proxy.bench.choices import InBatches, turning_weight
+from proxy.bench.decision import decide
 from proxy.bench.figures import figures, tables
+from proxy.bench.stats import Estimate
 from proxy.bench.suite import Suite
 from tests.bench.rows import Json, Law, rows, suite
 
@@ -22,10 +24,15 @@ def rng(seed: int = 1) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def decided(plan: Suite, made: list[Json], providers: dict[str, str] | None = None) -> Any:
+def decided(
+    plan: Suite,
+    made: list[Json],
+    providers: dict[str, str] | None = None,
+    batches: dict[str, InBatches] | None = None,
+) -> Any:
     laid = tables(plan, made)
     found = [figures(plan, table, rng()) for table in laid]
-    return decide(plan, laid, found, providers or {table.target: table.target for table in laid})
+    return decide(plan, laid, found, providers or {table.target: table.target for table in laid}, batches=batches)
 
 
 def test_intervals_cover_the_truth() -> None:
@@ -126,6 +133,25 @@ def test_a_fallback_is_of_what_was_chosen_for_real_time() -> None:
     assert "best of those fit in 100%" in by_use["real_time"].because[0]
     assert by_use["fallback"].target == "cheap"
     assert by_use["fallback"].passed_over["good"] == "is the first choice for real time"
+
+
+def in_batches(ratio: float, p: float = 1.0) -> InBatches:
+    return InBatches("b1", Estimate(ratio, ratio - 0.02, ratio + 0.02, 200), Estimate(900.0, None, None, 3), p)
+
+
+def test_batches_count_for_offline_use_where_they_are_the_same_model() -> None:
+    plan = suite(["dear", "cheap"], 200)
+    laws = {"dear": Law(0.8, usd=0.003), "cheap": Law(0.8, usd=0.002)}
+    made = rows(plan, laws, 200, rng(), shared=0.9)
+    by_use = {choice.use: choice for choice in decided(plan, made).choices}
+    assert by_use["offline"].target == "cheap"
+    halved = {choice.use: choice for choice in decided(plan, made, batches={"dear": in_batches(0.5)}).choices}
+    assert halved["offline"].target == "dear"
+    assert any("0.50 of its real-time price" in why and "n = 3 batches" in why for why in halved["offline"].because)
+    assert halved["real_time"] == by_use["real_time"]
+    other = {c.use: c for c in decided(plan, made, batches={"dear": in_batches(0.5, p=0.001)}).choices}
+    assert other["offline"].target == "cheap"
+    assert "another model" in other["offline"].changes[0]
 
 
 def test_a_metric_that_one_target_lacks_counts_for_none() -> None:
