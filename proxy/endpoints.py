@@ -120,19 +120,7 @@ class Doors:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (servers run an endpoint in a task)
         front, named = self.front, by_name(client.headers)
-        early: Refusal | Gone | None = None
-        body, key = b"", None
-        try:
-            if self.draining:
-                raise shutting_down()
-            key = front.gate.caller(named)
-            body = await _read_body(client, named, front.body_limit)
-            if self.draining:
-                raise shutting_down()
-        except (Refusal, Gone) as end:
-            early = end
-        except asyncio.CancelledError:
-            early = shutting_down()  # the server does not wait any longer for the rest of the body
+        key, body, early = await self._received(front, named, client)
         run = self.engine.begin(task)
         run.exchange.operation = door.operation
         carry: Carry | None = None
@@ -179,16 +167,8 @@ class Doors:
             run.gone()
             await client.cut()
         except asyncio.CancelledError:
-            # While sending: the client left, takes nothing, or the proxy stops.
-            reason = run.deadline.taken()
-            if reason is None:
+            if not _interrupted(run):
                 raise
-            if reason == DRAIN:
-                run.fault()
-            else:
-                run.gone()
-            if reason != GONE:
-                log.warning("request %s is cut: its client did not take its answer in time", run.exchange.id)
             await client.cut()
         except Exception:
             log.exception("request %s failed by a fault of the proxy", run.exchange.id)
@@ -200,6 +180,24 @@ class Doors:
                 settle(key.allowance, claim, run.exchange)
             if carry is not None:
                 carry.hand_over(run.exchange)
+
+    async def _received(
+        self, front: Front, named: Named, client: Downstream
+    ) -> tuple[Key | None, bytes, Refusal | Gone | None]:
+        """Whose request it is and its body; or, as the last, why it is over before it was whole."""
+        key: Key | None = None
+        try:
+            if self.draining:
+                raise shutting_down()
+            key = front.gate.caller(named)
+            body = await _read_body(client, named, front.body_limit)
+            if self.draining:
+                raise shutting_down()
+        except (Refusal, Gone) as end:
+            return key, b"", end
+        except asyncio.CancelledError:
+            return key, b"", shutting_down()  # the server does not wait any longer for the rest of the body
+        return key, body, None
 
     async def _answer(self, run: Run, ask: Request, head: bytes, client: Downstream, carry: Carry | None) -> None:
         length = None if ask.stream else len(head)
@@ -259,6 +257,21 @@ class Doors:
             return
         refusal = Refusal(500, "The proxy failed; its log tells why.", type="api_error", code="internal_error")
         await self._refuse(run, refusal, form, client)
+
+
+def _interrupted(run: Run) -> bool:
+    """While sending: the client left, takes nothing, or the proxy stops. False where the task itself was cancelled."""
+    reason = run.deadline.taken()
+    if reason is None:
+        return False
+    if reason == DRAIN:
+        run.fault()
+        log.warning("request %s is cut: the proxy does not wait any longer", run.exchange.id)
+        return True
+    run.gone()
+    if reason != GONE:
+        log.warning("request %s is cut: its client did not take its answer in time", run.exchange.id)
+    return True
 
 
 def _caller(ask: Request, key: Key | None, gate: Gate, headers: Headers, at: float) -> Caller:

@@ -218,7 +218,7 @@ class Run:
         exchange.status = refusal.status
         if exchange.kind is Kind.OK:
             exchange.outcome = _refused_as(refusal.status)
-            exchange.kind = Kind.INTERNAL if refusal.status == 500 else Kind.BAD_REQUEST
+            exchange.kind = Kind.INTERNAL if refusal.status >= 500 else Kind.BAD_REQUEST
 
     def gone(self) -> None:
         """The client left before it had its answer."""

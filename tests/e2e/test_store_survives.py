@@ -241,6 +241,8 @@ def test_a_stream_in_flight_finishes_while_new_requests_are_turned_away(tmp_path
     assert seen.endswith(b"0\r\n\r\n")
     assert status == 0
     assert sorted(outcomes(tmp_path)) == ["no_target", "no_target", "no_target", "ok"]
+    query = "SELECT DISTINCT error_kind FROM v_exchanges WHERE outcome = 'no_target'"
+    assert [row["error_kind"] for row in processes.rows(tmp_path, query)] == ["internal"], "no fault of the client's"
 
 
 def test_a_stream_that_outlasts_the_drain_ends_in_an_error(tmp_path: Path) -> None:
