@@ -43,7 +43,7 @@ from proxy.router import Route, Router
 from proxy.transport.base import Transport
 from proxy.transport.fetch import Fetcher
 from proxy.turns import Turns
-from proxy.upstreams import Target, Timeouts, Upstreams
+from proxy.upstreams import Target, Timeouts, Upstreams, per_million
 
 DIALECTS: dict[str, Provider] = {
     "openai": Compatible(),
@@ -316,6 +316,11 @@ def targets_of(parts: Parts, target: settings.Target, unsupported: str, breaker:
 
 def price_of(book: Book, config: settings.Config, target: settings.Target) -> Price:
     return book.price(target.provider, target.model, name=target.label, like=config.providers[target.provider].like)
+
+
+def list_price(book: Book, config: settings.Config, target: settings.Target) -> tuple[float | None, float | None]:
+    """USD per million tokens of prompt and of answer; None where it is not known."""
+    return per_million(price_of(book, config, target).tariff)
 
 
 def _operations(provider: settings.Provider, row: Row | None) -> frozenset[str] | None:

@@ -23,6 +23,7 @@ from proxy.credentials import Token
 from proxy.errors import UpstreamError
 from proxy.media import Media
 from proxy.prices.book import Price
+from proxy.prices.tariff import Tariff
 from proxy.providers.base import Endpoint, Natives, PerCall, Provider, Sign, Signs, Speaker
 from proxy.transport.base import Head, Origin, Transport
 from proxy.turns import UNBOUND
@@ -220,14 +221,18 @@ class Target:
 
     def prices(self, hits: float = 0.0) -> tuple[float | None, float | None]:
         """USD per million tokens, of prompt and of answer. `hits`: share of the prompt that its cache has, 0 to 1."""
-        tariff = self.price.tariff if self.price is not None else None
-        if tariff is None:
-            return None, None
-        rates = tariff.rates
-        fresh, cached, output = rates.input * 1e6, rates.cache_read * 1e6, rates.output * 1e6
-        if fresh != fresh or output != output:  # not a number: not known
-            return None, None
-        return (fresh if cached != cached else fresh + hits * (cached - fresh)), output
+        return per_million(self.price.tariff if self.price is not None else None, hits)
+
+
+def per_million(tariff: Tariff | None, hits: float = 0.0) -> tuple[float | None, float | None]:
+    """USD per million tokens, of prompt and of answer; None where it is not known."""
+    if tariff is None:
+        return None, None
+    rates = tariff.rates
+    fresh, cached, output = rates.input * 1e6, rates.cache_read * 1e6, rates.output * 1e6
+    if fresh != fresh or output != output:  # not a number: not known
+        return None, None
+    return (fresh if cached != cached else fresh + hits * (cached - fresh)), output
 
 
 class Upstreams:

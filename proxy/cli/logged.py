@@ -45,15 +45,13 @@ class Known(NamedTuple):
 
 
 def targets_of(config: Config, route: str) -> list[Known]:
-    from proxy.assemble import price_of, prices
+    from proxy.assemble import list_price, prices
 
-    book, found = prices(config), []
-    for target in config.routes[route].targets:
-        tariff = price_of(book, config, target).tariff
-        rates = tariff.rates if tariff is not None else None
-        input_price, output_price = (rates.input * 1e6, rates.output * 1e6) if rates is not None else (None, None)
-        found.append(Known(target.label, target.weight, target.priority, input_price, output_price))
-    return found
+    book = prices(config)
+    return [
+        Known(target.label, target.weight, target.priority, *list_price(book, config, target))
+        for target in config.routes[route].targets
+    ]
 
 
 def read(row: dict[str, Any]) -> Row:

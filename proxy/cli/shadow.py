@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from proxy.config import Config
     from proxy.config.shadow import Candidate
     from proxy.measure.store.ledger import Ledger
-    from proxy.shadow.planning import Traffic
+    from proxy.shadow.planning import Rates, Traffic
     from proxy.shadow.terms import Terms
 
 _DONE = {"pause": "paused", "resume": "resumed", "stop": "stopped"}
@@ -94,6 +94,8 @@ def _one(args: argparse.Namespace, config: Config | None, ledger: Ledger) -> int
         if config is None:
             return _wrong("there is no config to hand the traffic over in", "name its --config FILE")
         return _promote(args, told, config, ledger)
+    if told["state"] not in ("running", "paused"):
+        return _wrong(f"{args.name} has ended: it is {told['state']} ({told['why']})", "another name begins anew")
     _note(ledger, args.name, told["version"], _DONE[args.action], {"by": "command line"})
     print(f"{args.name} is {_DONE[args.action]}; a running proxy heeds it within seconds")
     return 0
@@ -216,24 +218,34 @@ def consent(config: Config, ledger: Ledger | None) -> Iterator[str]:
         if any(gauge.feedback is not None for gauge in terms.gauges):
             yield "  feedback counts only where both answers of a pair were rated; clients see the primary's alone, so"
             yield "  somebody must be shown both: see `User feedback` in docs/shadow.md"
+        unpriced = _unpriced(config, terms, candidate)
+        if unpriced:
+            yield f"  no price is known of {', '.join(unpriced)}: set `prices`, or the budget counts the worst for them"
         yield f"  decides: {', '.join(f'{gauge.name} ({gauge.rule})' for gauge in terms.gauges)}"
 
 
-def _usd_per_call(config: Config, terms: Terms, candidate: Candidate, seen: Traffic) -> float | None:
-    from proxy.assemble import price_of, prices
+def _rates(config: Config, *targets: str) -> list[Rates]:
+    """What answers of these cost, in USD per million tokens."""
+    from proxy.assemble import list_price, prices
     from proxy.config import Target
-    from proxy.shadow.planning import usd_per_call
 
     book = prices(config)
+    return [list_price(book, config, Target(target=target)) for target in targets]
 
-    def rates(target: str) -> tuple[float | None, float | None]:
-        tariff = price_of(book, config, Target(target=target)).tariff
-        return (None, None) if tariff is None else (tariff.rates.input * 1e6, tariff.rates.output * 1e6)
+
+def _usd_per_call(config: Config, terms: Terms, candidate: Candidate, seen: Traffic) -> float | None:
+    from proxy.shadow.planning import usd_per_call
 
     judge = terms.primary.judge if terms.primary is not None else None
     served = config.routes[terms.routes[0]].targets[0].target
-    judging = rates(judge.model) if judge is not None else None
-    return usd_per_call(seen, rates(candidate.target), judging, rates(served), terms.noise)
+    asked, again, *judging = _rates(config, candidate.target, served, *([judge.model] if judge is not None else []))
+    return usd_per_call(seen, asked, judging[0] if judging else None, again, terms.noise)
+
+
+def _unpriced(config: Config, terms: Terms, candidate: Candidate) -> list[str]:
+    judge = terms.primary.judge if terms.primary is not None else None
+    asked = [candidate.target, *([judge.model] if judge is not None else [])]
+    return [target for target, rates in zip(asked, _rates(config, *asked), strict=True) if None in rates]
 
 
 def _wrong(what: str, hint: str) -> int:

@@ -17,6 +17,9 @@ DAYS = 7
 """Of traffic that are looked at."""
 USUAL_DEVIATION = 0.35
 """Of paired differences, before anything is known: judges with ties and yes/no scores lie about there."""
+_RARE_DEVIATION = 0.1
+"""Of what seldom happens in either arm: one in two hundred fails, refuses or is cut."""
+_RARE = ("errors", "refusal", "truncation", "validity")
 _JUDGED_BEFORE = 300
 """Tokens of a judge's own instructions."""
 _JUDGED_AFTER = 50
@@ -89,9 +92,10 @@ def plan(terms: Terms, seen: Traffic | None = None, usd: float | None = None) ->
     most = f"at most {terms.per_day:g} USD a day, {terms.total:g} USD in all"
     if terms.primary is None:
         return f"no primary metric: a report without a verdict, {most}"
-    found = evidence.plan(USUAL_DEVIATION, terms.primary.margin, terms.alpha, len(terms.gauges))
+    found, slowest = _longest(terms)
     short = "" if found.likely <= terms.max_units else f"; more than max_units ({terms.max_units:,})"
-    text = f"about {found.likely:,} conversations to a verdict, nine in ten within {found.most:,}{short}"
+    whose = f" ({slowest} takes longest)" if slowest != terms.primary.name else ""
+    text = f"about {found.likely:,} conversations to a verdict{whose}, nine in ten within {found.most:,}{short}"
     if seen is None:
         return f"{text}; days and dollars are told once the route has had traffic for an hour; {most}"
     sampled = seen.units_per_day * terms.rate
@@ -108,6 +112,16 @@ def plan(terms: Terms, seen: Traffic | None = None, usd: float | None = None) ->
     if dollars[0] > terms.total:
         return f"{text}: the money will run out before there is a verdict"
     return text
+
+
+def _longest(terms: Terms) -> tuple[evidence.Plan, str]:
+    """The metric that is likely to be shown last. A ratio of costs is told by a hundred."""
+    plans = []
+    for gauge in terms.gauges:
+        usual = _RARE_DEVIATION if gauge.kind in _RARE and gauge != terms.primary else USUAL_DEVIATION
+        deviation = 0.0 if gauge.is_ratio else usual
+        plans.append((evidence.plan(deviation, gauge.margin, terms.alpha, len(terms.gauges)), gauge.name))
+    return max(plans, key=lambda one: one[0].likely)
 
 
 def _span(days: list[float]) -> str:
