@@ -158,8 +158,10 @@ def percent(value: float) -> str:
     return f"{value:.1%}" if value >= 0.001 or not value else f"{value:.2%}"
 
 
-def usd(value: float) -> str:
-    """At least two decimals, and three digits that mean something."""
+def usd(value: float | None) -> str:
+    """At least two decimals, and three digits that mean something; a dash where nothing has a known price."""
+    if value is None:
+        return "-"
     return f"${value:,.{max(2, 2 - math.floor(math.log10(value)))}f}" if value else "$0"
 
 
@@ -245,4 +247,6 @@ def _table(now: Report, before: Report | None, differ: dict[str, dict[str, str]]
         for name, figures in differ.items():
             words = [f"{figure} {word}" for figure, word in figures.items() if word in ("higher", "lower")]
             console.print(f"  {name}: {', '.join(words) or 'no difference shown'}")
+        if not differ:
+            console.print("  none of these had requests then")
     return out.getvalue()

@@ -55,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
 
 def path_of(args: argparse.Namespace) -> Path:
     """The file that `--storage` or the config names. Raises `NoStore`, `ConfigError`, ValueError."""
-    from proxy.config import find
+    from proxy.config import find_records
     from proxy.measure.store.offline import NoStore
     from proxy.measure.store.writer import store_path
 
-    url = args.storage or find(args.config).storage
+    url = args.storage or find_records(args.config).storage
     if url is None:
         raise NoStore("this config keeps no records (`storage: none`): name a store with --storage")
     return store_path(url)
@@ -79,12 +79,12 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _vacuum(args: argparse.Namespace) -> int:
-    from proxy.config import Config, find
+    from proxy.config import Config, find_records
     from proxy.measure.store.offline import vacuum
     from proxy.measure.store.upkeep import Retention
 
     path = path_of(args)
-    keep = (Config() if args.storage else find(args.config)).retention
+    keep = (Config() if args.storage else find_records(args.config)).retention
     before = path.stat().st_size if path.exists() else 0
     after = before
     for after in vacuum(path, time.time(), Retention(keep.raw, keep.minutes)):  # noqa: B007  (the last one counts)

@@ -1,6 +1,6 @@
 """Configuration: a file or the environment -> one frozen, validated `Config`, or every problem in it at once."""
 
-from proxy.config.load import find, from_environment, load, parse
+from proxy.config.load import find, find_records, from_environment, load, parse
 from proxy.config.model import (
     Capture,
     Config,
@@ -45,6 +45,7 @@ __all__ = [
     "Target",
     "Timeouts",
     "find",
+    "find_records",
     "from_environment",
     "json_schema",
     "load",

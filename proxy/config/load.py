@@ -18,6 +18,7 @@ from proxy.config.resolve import notes, resolved
 from proxy.config.source import FORMATS, MOST_BYTES, Format, Tree, read, too_large
 from proxy.providers.catalog import CATALOG, DIALECTS
 
+_RECORDS = ("storage", "retention")
 FILES = ("weighbridge.yaml", "weighbridge.yml", "weighbridge.json", "weighbridge.toml")
 
 
@@ -34,16 +35,37 @@ def find(path: str | Path | None, env: Mapping[str, str] = os.environ) -> Config
     return from_environment(env)
 
 
+def find_records(path: str | Path | None, env: Mapping[str, str] = os.environ) -> Config:
+    """Where records are and how long they are kept; of the rest nothing.
+
+    Who reads records needs no keys and no policy's module, and may not have them in this shell. Raises `ConfigError`
+    for a file that cannot be read, or where these sections are wrong.
+    """
+    found = path if path is not None else next((name for name in FILES if Path(name).exists()), None)
+    if found is None:
+        return Config()
+    tree = _tree(Path(found))
+    whole = tree.value if isinstance(tree.value, dict) else {}
+    value = {name: whole[name] for name in _RECORDS if name in whole}
+    config, problems = _validated(value, Reading(env, Path(found).parent, frozenset()), tree)
+    if problems or config is None:
+        raise ConfigError(sorted(problems, key=_line))
+    return config
+
+
 def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Config:
     """Read a `.yaml`, `.yml`, `.json` or `.toml` file. Raises `ConfigError`."""
-    path = Path(path)
+    return _config(_tree(Path(path)), env, Path(path).parent)
+
+
+def _tree(path: Path) -> Tree:
     source = str(path)
     format = FORMATS.get(path.suffix.lower())
     if format is None:
         raise ConfigError(
             [Problem(source, "", f"not a known format: {path.suffix!r}", f"name it {', '.join(FORMATS)}")]
         )
-    return parse(_read_file(path), source=source, format=format, env=env, folder=path.parent)
+    return read(_read_file(path), source, format)
 
 
 def _read_file(path: Path) -> str:

@@ -167,7 +167,7 @@ class Group:
             "e2e_answered_ms": e2e.answered().quantiles(),
             "stalled_streams": stats.share(self.stalled, self.streams),
             "tokens": dict(self.tokens),
-            "cost_usd": self.cost_usd,
+            "cost_usd": None if self.unpriced == self.answered > 0 and not self.cost_usd else self.cost_usd,
             "cost_per_request_usd": UNKNOWN if self._incomplete else self._per_request.ratio(),
             "cost_per_success_usd": UNKNOWN if self._incomplete else self._per_success.ratio(),
             "unpriced": stats.share(self.unpriced, self.answered),

@@ -80,3 +80,23 @@ def test_mistakes_get_one_line(store: Path, capsys: pytest.CaptureFixture[str], 
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_config_whose_keys_are_elsewhere_still_names_the_store(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 3 a.m., in a shell that has no secrets: what is in the records can be read all the same."""
+    config = tmp_path / "w.yaml"
+    config.write_text(
+        f"storage: sqlite:///{store}\nretention: {{raw: 1d}}\nproviders: {{openai: {{api_key: env:NOT_HERE}}}}\n"
+        "routes: {chat: {targets: [openai/m], policy: {kind: 'not_here:Mine'}}}\n"
+    )
+    assert main(["check", "--config", str(config)]) == 2
+    for command in (["store", "stats"], ["store", "vacuum"], ["report", "--since", "2020-01-01"], ["keys", "list"]):
+        assert main([*command, "--config", str(config)]) == 0, command
+    capsys.readouterr()
+    config.write_text(f"storage: mysql://u:secret@h/{store}\n")
+    assert main(["store", "stats", "--config", str(config)]) == 2
+    told = capsys.readouterr().err
+    assert "w.yaml:1: storage: not a store" in told
+    assert "secret" not in told

@@ -57,6 +57,14 @@ def test_what_a_failure_cost_is_paid_by_the_successes() -> None:
     assert total["cost_per_request_usd"].value == pytest.approx(0.5 / 40)
 
 
+def test_what_has_no_price_did_not_cost_nothing() -> None:
+    assert made([row(cost_usd=None)] * 3).total["cost_usd"] is None
+    assert made([row(cost_usd=None), row(cost_usd=0.0)]).total["cost_usd"] == 0.0
+    assert made([row(cost_usd=0.0)]).total["cost_usd"] == 0.0
+    assert made([]).total["cost_usd"] == 0.0
+    assert made([row(cost_usd=None), row(**{**FAILED, "cost_usd": 0.02})]).total["cost_usd"] == 0.02
+
+
 @pytest.mark.parametrize(
     ("by", "names"),
     [("target", {"a": 2, "b": 1}), ("route", {"chat": 2, "(none)": 1}), ("key", {"app": 1, "(none)": 2}),
