@@ -1,8 +1,8 @@
 """Asks a stored slice of live traffic again, of a candidate, with its arrival times, and sets the two side by side.
 
-Only captured requests can be asked again. The candidate sees the history as it was served: one step off the path, no
-conversation of its own. Tools are offered and never called. A replay is one look at a fixed slice, so its intervals are
-ordinary ones and no verdict is drawn; for a decision on live traffic use a shadow experiment.
+Captured requests can be asked again, or those of a file. The candidate sees the history as it was served: one step off
+the path, no conversation of its own. Tools are offered and never called. The table looks once at a fixed slice, so its
+intervals are ordinary ones; the report (`replayed`) pairs and judges as a shadow experiment does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from proxy.bench.arrivals import recorded
 from proxy.bench.runner import measured
 from proxy.bench.session import Session
 from proxy.bench.stats import Estimate
+from proxy.call import Called
 from proxy.config.problems import ConfigError, Problem
 from proxy.measure.store import offline
 from proxy.measure.store.upkeep import iso
@@ -32,12 +34,27 @@ Json = dict[str, Any]
 
 _CAPTURED = (
     "SELECT e.id, e.at, julianday(e.at) * 86400.0 AS seconds, e.target, e.stream, e.outcome, e.ttft_ms, e.e2e_ms,"
-    " e.cost_usd, b.request, b.answer FROM bodies b JOIN v_exchanges e ON e.id = b.id"
+    " e.cost_usd, e.winner_no, e.key, b.request, b.answer, a.target AS first_target, a.error_kind AS first_error,"
+    " a.ttft_ms AS first_ttft_ms, a.e2e_ms AS first_e2e_ms, a.cost_usd AS first_cost_usd,"
+    " a.output_tokens AS first_output_tokens FROM bodies b JOIN v_exchanges e ON e.id = b.id"
+    " LEFT JOIN v_attempts a ON a.exchange_id = e.id AND a.attempt_no = 1"
     " WHERE b.expires > :now AND e.origin = 'live' AND e.at >= :since AND e.route = :route"
     " AND e.outcome NOT IN ('client_error', 'client_closed') ORDER BY e.at LIMIT :most"
 )
 _OWN = ("model", "models", "provider", "fallbacks", "stream_options", "store")
 """Members of a request that belong to its own routing, or leave something behind upstream."""
+
+
+class First(NamedTuple):
+    """The first try of a request: what a single try of a candidate is to be compared with."""
+
+    target: str
+    error_kind: str | None
+    ttft_ms: float | None
+    e2e_ms: float | None
+    cost_usd: float | None
+    served: bool
+    """Its answer is the one that was served."""
 
 
 class Slice(NamedTuple):
@@ -54,6 +71,14 @@ class Slice(NamedTuple):
     ttft_ms: float | None
     e2e_ms: float | None
     cost_usd: float | None
+    first: First | None
+    """None where nobody was asked."""
+    when: str
+    """ISO 8601, UTC."""
+    key: str
+    """Name of the client's key, empty without one."""
+    said: str
+    """The served answer as it was sent."""
 
 
 def slice_of(database: Path | None, route: str, since: float, speed: float, most: int, now: float) -> list[Slice]:
@@ -83,9 +108,69 @@ def slice_of(database: Path | None, route: str, since: float, speed: float, most
             row["ttft_ms"],
             row["e2e_ms"],
             row["cost_usd"],
+            _first(row),
+            row["at"],
+            row["key"] or "",
+            row["answer"] or "",
         )
         for offset, (row, body) in zip(sorted(offsets), kept, strict=True)
     ]
+
+
+def _first(row: Mapping[str, Any]) -> First | None:
+    names = ("target", "error", "ttft_ms", "e2e_ms", "cost_usd")
+    target, error, ttft, e2e, usd = (row[f"first_{name}"] for name in names)
+    return None if target is None else First(target, error, ttft, e2e, usd, served=row["winner_no"] == 1)
+
+
+def supplied(path: Path, speed: float, most: int) -> list[Slice]:
+    """From a file of lines {"at", "request", "response"}, and perhaps "target", "ttft_ms", "e2e_ms", "cost_usd".
+
+    `at` is in seconds or ISO 8601. Raises `ConfigError` with the line that is none.
+    """
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem(str(path), "", f"cannot be read: {error}")]) from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            found.append(_supplied(f"{path}:{number}", number, line))
+    if not found:
+        raise ConfigError([Problem(str(path), "", "holds no request")])
+    kept = sorted(found, key=lambda one: one.at)[:most]
+    offsets = recorded([one.at for one in kept], speed)
+    return [one._replace(at=offset) for one, offset in zip(kept, sorted(offsets), strict=True)]
+
+
+_LINE = 'each line is {"at": seconds or ISO 8601, "request": {...a chat}, "response": {...its answer}}'
+
+
+def _supplied(where: str, number: int, line: str) -> Slice:
+    try:
+        told = orjson.loads(line)
+        at = told["at"]
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else datetime.fromtimestamp(at, UTC)
+        request, response = told["request"], told["response"]
+        body = _chat(orjson.dumps(request).decode())
+        if body is None:
+            raise ValueError("request is no chat")
+        said = response if isinstance(response, str) else orjson.dumps(response).decode()
+        ttft, e2e, usd = (None if (value := told.get(name)) is None else float(value) for name in _TIMES)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise ConfigError([Problem(where, "", f"no request to be replayed: {error!r}", _LINE)]) from None
+    stream = isinstance(response, str)
+    target = str(told.get("target") or "supplied")
+    answer = answer_of(said.encode(), stream=stream)
+    ok = answer.finish_reason is not None
+    first = First(target, None if ok else "malformed", ttft, e2e, usd, served=True)
+    id, when = str(told.get("id") or f"line {number}"), iso(moment.timestamp())
+    return Slice(
+        id, moment.timestamp(), body, stream, target, answer, ok, ttft, e2e, usd, first, when, key="", said=said
+    )
+
+
+_TIMES = ("ttft_ms", "e2e_ms", "cost_usd")
 
 
 def _chat(request: str) -> Json | None:
@@ -100,9 +185,17 @@ def _chat(request: str) -> Json | None:
 
 
 async def replay(
-    session: Session, label: str, asked: Sequence[Slice], most: int, tell: Callable[[int, int], None]
+    session: Session,
+    label: str,
+    asked: Sequence[Slice],
+    most: int,
+    tell: Callable[[int, int], None],
+    pair: Callable[[Slice, Called], None] = lambda part, called: None,
 ) -> list[Json]:
-    """A row for each request. Open arrivals: nobody waits for the one before; at most `most` are under way."""
+    """A row for each request. Open arrivals: nobody waits for the one before; at most `most` are under way.
+
+    `pair` is given each request with what the candidate said.
+    """
     began, began_ns = time.monotonic(), time.perf_counter_ns()
     room = asyncio.Semaphore(most)
     rows: list[Json] = []
@@ -113,6 +206,7 @@ async def replay(
             called = await session.ask(label, body, due_ns=began_ns + round(part.at * 1e9))
         answer = answer_of(called.data, stream=part.stream)
         rows.append(_row(part, answer, measured(called.exchange)))
+        pair(part, called)
         tell(len(rows), len(asked))
 
     async with asyncio.TaskGroup() as group:

@@ -275,8 +275,8 @@ def _row(
         key=job.key or None,
         operation=job.ask.operation,
         stream=job.ask.stream,
-        **_arm("primary", primary),
-        **(_arm("candidate", candidate) | {"candidate_target": terms.candidate}),
+        **arm_columns("primary", primary),
+        **(arm_columns("candidate", candidate) | {"candidate_target": terms.candidate}),
         candidate_outcome=called.exchange.outcome.value,
         primary_outcome=live.outcome.value if live is not None else None,
         served_outcome=exchange.outcome.value,
@@ -290,7 +290,8 @@ def _row(
     )
 
 
-def _arm(name: str, side: Side) -> dict[str, Any]:
+def arm_columns(name: str, side: Side) -> dict[str, Any]:
+    """One arm's columns of a pair, but for its outcome. `name`: `primary` or `candidate`."""
     attempt = side.attempt
     if attempt is None:
         attempt = Attempt(0, "", "", "", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,15 @@ def test_served_and_candidate_side_by_side(tmp_path: Path, bench: Bench) -> None
             "defaults": {"retries": {"per_target": 1}, "breaker": False},
             "prices": {"a/m": {"input": 1, "output": 2}, "b/m": {"input": 1, "output": 4}},
             "capture": {"bodies": "full"},
+            "shadow": {
+                "x": {
+                    "route": "chat",
+                    "candidate": "b/m",
+                    "rate": 0,
+                    "primary": {"kind": "errors", "margin": 0.5},
+                    "guardrails": [{"kind": "cost", "margin": 0.1}],
+                },
+            },
         }
         with processes.proxy(config, tmp_path) as running:
             sdk = openai.OpenAI(base_url=f"{running.base_url}/v1", api_key="x", max_retries=0)
@@ -59,7 +69,55 @@ def test_served_and_candidate_side_by_side(tmp_path: Path, bench: Bench) -> None
         table = bench.command(*command, "--route", "chat")
         assert "candidate failed" not in table.stdout  # the four faults are over
         assert "likeness" in table.stdout
+        _as_a_shadow_experiment(bench, (*command, "--route", "chat"))
         nothing = bench.command(*command, "--route", "plain")
         assert nothing.returncode == 2
         assert "no captured chat" in nothing.stderr
         assert "capture" in nothing.stderr
+
+
+def _as_a_shadow_experiment(run: Bench, command: tuple[Any, ...]) -> None:
+    """The same pairs, scores and report; 16 conversations are too few for a verdict, and it says so."""
+    told = run.command(*command, "--like", "x", "--format", "report").stdout
+    assert "replay of chat: NO VERDICT" in told
+    assert f"{ASKED} conversations, {ASKED} pairs" in told
+    assert f"failed: primary 0 of {ASKED}; candidate 0 of {ASKED}" in told
+    assert "at most 50 points worse" not in told
+    errors = next(line for line in told.splitlines() if line.startswith("errors"))
+    assert "+0.0 pts" in errors
+    page = html.unescape(run.command(*command, "--format", "html").stdout)
+    assert "only reports" in page
+    assert page.count("<svg") >= 4
+    unknown = run.command(*command, "--like", "y", "--format", "report")
+    assert unknown.returncode == 2
+    assert "known: x" in unknown.stderr
+
+
+def test_a_slice_of_ones_own_is_paired_and_judged(tmp_path: Path, bench: Bench) -> None:  # noqa: F811
+    with upstream(tmp_path / "b", "--skill", "1", "--tokens", "4", "--fault", "http_500:1") as other:
+        told = {
+            "providers": {"b": {"dialect": "openai", "base_url": other.base_url, "api_key": None}},
+            "routes": {"chat": {"targets": ["b/m"], "retries": {"per_target": 1}}},
+            "prices": {"b/m": {"input": 1, "output": 4}},
+            "shadow": {"x": {"route": "chat", "candidate": "b/m", "primary": {"kind": "errors", "margin": 0.05}}},
+        }
+        (tmp_path / "weighbridge.json").write_text(json.dumps(told))
+        answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}]}
+        lines = []
+        for n in range(120):
+            request = {"model": "any", "messages": [{"role": "user", "content": f"What is {n} + 1?"}]}
+            at = f"2026-11-01T00:00:{n % 60:02}Z" if n % 2 else 1793491200.0 + n % 60
+            lines.append(json.dumps({"at": at, "request": request, "response": answer, "e2e_ms": 300}))
+        (tmp_path / "slice.jsonl").write_text("\n".join(lines))
+        command = ("replay", "--config", tmp_path / "weighbridge.json", "--route", "chat", "--candidate", "b/m",
+                   "--from", tmp_path / "slice.jsonl", "--speed", "1000", "--like", "x")  # fmt: skip
+        done = bench.command(*command, "--format", "report")
+        assert done.returncode == 0, done.stderr
+        assert "KEEP THE PRIMARY" in done.stdout
+        assert "worse than the margin on errors" in done.stdout
+        assert "candidate 120 of 120 (server_error 120)" in done.stdout
+        assert "What is " in done.stdout, "the worst pairs have their texts"
+        for wrong, why in (('{"at": 1}', "slice.jsonl:1"), ("", "holds no request"), ('{"at": "x"}', "each line is")):
+            (tmp_path / "slice.jsonl").write_text(wrong)
+            assert bench.command(*command).returncode == 2
+            assert why in bench.command(*command).stderr

@@ -193,6 +193,13 @@ class Ledger:
                 "INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?)", [(n, *score) for n, score in scores]
             )
 
+    def keep(self, texts: Sequence[tuple[str, str, str, str, str]]) -> None:
+        """Id of the exchange, at, expires, request, answer: of a replay, whose texts were captured before."""
+        with self._open() as connection:
+            connection.executemany(
+                "INSERT INTO bodies (id, at, expires, request, answer) VALUES (?, ?, ?, ?, ?)", texts
+            )
+
     def restore(self, experiment: str, version: str, day: str) -> Restored:
         """`day`: today, as in `at`."""
         which = (experiment, version)
