@@ -163,6 +163,46 @@ def health_limited() -> Part:
     return _condition(True)
 
 
+def _decision(policy: str, left: float) -> Part:
+    """All that a request decides and leaves behind: plan, reserve, breaker, settle, and the record as it is stored.
+
+    `left`: share of a limit that is left; under a half, the prompt's tokens are counted with care, each time anew here.
+    """
+    from policies.limits import Limits, Told, What
+    from proxy.measure.store.rows import _explained
+    from proxy.router import Caller
+    from proxy.wire.chat import ChatRequest
+    from proxy.wire.chunk import Usage
+
+    front = _front(f'"three": {{"targets": ["mock/a", "mock/b", "mock/c"], "policy": {policy}}}')
+    router, caller = front.router, Caller(at=1_790_000_000.0)
+    route, ask = router.find("three", True), ChatRequest.parse(chat_body("three", False))
+    attempt = _exchange().attempts[0]
+    attempt.usage = Usage(96, 0, 0, 20, 0)
+    for target in route.targets:
+        limits = target.condition.limits = Limits()
+        limits.learn({(What.TOKENS, 60.0): Told(1e12, 1e12 * left, 0.0)}, 0.0, 0.0)
+        target.condition.quiet = left > 0.5
+
+    def one() -> None:
+        ask._tokens = None
+        plan = router.plan(route, ask, caller)
+        condition = plan.targets[0].condition
+        begun = condition.begin(attempt, ask)
+        condition.heard((), begun, None)  # type: ignore[arg-type]
+        condition.answered(attempt, True, begun.probe)
+        condition.end(attempt, begun, True)
+        _explained(plan.decision)
+
+    return one
+
+
+def decisions() -> dict[str, tuple[Callable[[], Part], int]]:
+    kinds = ("ordered", "fastest", "weighted")
+    whole = {f"decision, whole: {kind}": (functools.partial(_decision, f'"{kind}"', 1.0), 1) for kind in kinds}
+    return {**whole, "decision, whole: fastest, limits near": (functools.partial(_decision, '"fastest"', 0.3), 1)}
+
+
 def answer_parse() -> Part:
     from proxy.providers.openai import BodyDecoder
 
@@ -294,6 +334,7 @@ PARTS: dict[str, tuple[Callable[[], Part], int]] = {
     **policies(),
     "health: breaker, times, budget": (health_unlimited, 1),
     "health: the same, limits reserved and settled": (health_limited, 1),
+    **decisions(),
     "answer: parse and check": (answer_parse, 1),
     "stream event, read one by one": (stream_paced, len(_EVENTS)),
     "stream event, read at once": (stream_burst, len(_EVENTS)),

@@ -24,6 +24,10 @@ OUTPUT = 512
 _PATIENCE = 60.0
 """Seconds after which a request that no snapshot counted is taken to be counted."""
 _CHARS = 4.0
+_OVER = 200
+"""Answers over which a model's own tokens per byte, and per estimated token, are averaged."""
+_GUESSED = 4
+"""As many answers the first guess counts."""
 
 
 class What(StrEnum):
@@ -61,11 +65,13 @@ class Need(NamedTuple):
 
 
 class Reservation:
-    __slots__ = ("counted", "need", "sent")
+    __slots__ = ("counted", "need", "sent", "tokens")
 
-    def __init__(self, sent: float, need: Need) -> None:
+    def __init__(self, sent: float, need: Need, tokens: int | None) -> None:
         self.sent = sent
         self.need = need
+        self.tokens = tokens
+        """Of its prompt, by classes of characters; None where they were not counted."""
         self.counted = True
         """It is in the sums: neither dropped, nor in a snapshot by now."""
 
@@ -86,10 +92,24 @@ class _Level:
         return min(self.limit, self.remaining + self.rate * (now - self.at))
 
 
+class Ratio:
+    """A mean of what was seen, in which the newest of many always counts something."""
+
+    __slots__ = ("_seen", "value")
+
+    def __init__(self, guess: float) -> None:
+        self.value = guess
+        self._seen = _GUESSED
+
+    def learn(self, seen: float) -> None:
+        self._seen = min(self._seen + 1, _OVER)
+        self.value += (seen - self.value) / self._seen
+
+
 class Limits:
     """Of one model behind one credential, from the first header that names any."""
 
-    __slots__ = ("_levels", "_newest", "_output", "_per_byte", "_sums", "_waiting")
+    __slots__ = ("_levels", "_newest", "_output", "_per_byte", "_per_token", "_sums", "_waiting")
 
     def __init__(self) -> None:
         self._levels: dict[Key, _Level] = {}
@@ -99,12 +119,15 @@ class Limits:
         self._newest = float("-inf")
         """When the request was sent whose answer brought the newest snapshot."""
         self._output = Recent(fade=600.0)
-        self._per_byte = 1.0 / _CHARS
+        self._per_byte = Ratio(1.0 / _CHARS)
         """Tokens per byte of a request; learned."""
+        self._per_token = Ratio(1.0)
+        """Tokens per token that was estimated by classes of characters; learned."""
 
-    def estimate(self, size: int, most: int | None) -> Need:
-        """For a request of `size` bytes whose answer may have `most` tokens."""
-        return Need(max(1, round(size * self._per_byte)), most or round(self._output.quantile(0.9, least=20) or OUTPUT))
+    def estimate(self, size: int, most: int | None, tokens: int | None = None) -> Need:
+        """For a request of `size` bytes whose answer may have `most` tokens; `tokens` of its prompt, if counted."""
+        prompt = size * self._per_byte.value if tokens is None else tokens * self._per_token.value
+        return Need(max(1, round(prompt)), most or round(self._output.quantile(0.9, least=20) or OUTPUT))
 
     def wait(self, need: Need, now: float) -> float:
         """Seconds until there is room for it; 0: there is."""
@@ -125,8 +148,8 @@ class Limits:
                 least = min(least, (level.left(now) - self._sums[what]) / level.limit)
         return max(0.0, least)
 
-    def reserve(self, need: Need, now: float) -> Reservation:
-        one = Reservation(now, need)
+    def reserve(self, need: Need, now: float, tokens: int | None = None) -> Reservation:
+        one = Reservation(now, need, tokens)
         self._waiting.append(one)
         self._add(need, 1.0)
         return one
@@ -140,7 +163,9 @@ class Limits:
     def settle(self, one: Reservation, used: Need, size: int, now: float) -> None:
         """What it used is known. `size`: bytes of its request."""
         if size:
-            self._per_byte += (min(1.0, used.input / size) - self._per_byte) * 0.05
+            self._per_byte.learn(min(1.0, used.input / size))
+        if one.tokens:
+            self._per_token.learn(min(4.0, used.input / one.tokens))
         self._output.add(float(used.output), now)
         if one.counted:
             self._add(one.need, -1.0)

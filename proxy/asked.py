@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from policies.base import Ask
-from proxy.wire.chunk import Json
+from proxy.wire import prompt
 from proxy.wire.request import MODEL_LIMIT, Request, answer_limit
 
 _SECRET = ("authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key")
 """Headers that no rule may look at."""
 _OPENING = 4096
 """Characters of a prompt's beginning that tell conversations apart; prompt caches look at the beginning too."""
-_PER_TOKEN = 4.0
-"""Characters a token, roughly, for Latin script and code."""
-_IMAGE = 1000
-"""Tokens that an image costs, roughly."""
-_IMAGES = ("image_url", "input_image", "image")
 _ANSWER = 512
 """Tokens of an answer of which nothing is known."""
 
@@ -66,43 +61,16 @@ class Asked(Ask):
         return value
 
 
-def _prompt(body: Json) -> Iterator[Json]:
-    """What the model is told, one message after the other, whatever form the request has."""
-    for name in ("system", "instructions"):
-        if body.get(name):
-            yield {"role": "system", "content": body[name]}
-    told = body.get("messages") or body.get("input") or body.get("prompt") or ()
-    for message in told if isinstance(told, list) else [told]:
-        yield message if isinstance(message, dict) else {"role": "user", "content": message}
-
-
-def _parts(message: Json) -> Iterator[Json]:
-    content = message.get("content")
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, dict):
-            yield part
-
-
-def _tokens(ask: Asked) -> int:
-    characters, images = 0, 0
-    for message in _prompt(ask._request.body):
-        content = message.get("content")
-        characters += len(content) if isinstance(content, str) else 0
-        for part in _parts(message):
-            text = part.get("text")
-            characters += len(text) if isinstance(text, str) else 0
-            images += part.get("type") in _IMAGES
-    tools = ask._request.body.get("tools")
-    characters += len(str(tools)) if tools else 0
-    return round(characters / _PER_TOKEN) + images * _IMAGE
-
-
 def _output(ask: Asked) -> int:
     return answer_limit(ask._request.body) or _ANSWER
 
 
 def _vision(ask: Asked) -> bool:
-    return any(part.get("type") in _IMAGES for message in _prompt(ask._request.body) for part in _parts(message))
+    return any(
+        part.get("type") in prompt.IMAGES
+        for message in prompt.messages(ask._request.body)
+        for part in prompt.parts(message)
+    )
 
 
 def _json(ask: Asked) -> str:
@@ -140,7 +108,7 @@ def _affinity(ask: Asked) -> str:
 def _opening(ask: Asked) -> str:
     """What stands before the first answer: instructions and the first message of the user."""
     texts = []
-    for message in _prompt(ask._request.body):
+    for message in prompt.messages(ask._request.body):
         texts.append(str(message.get("content"))[:_OPENING])
         if message.get("role") == "user":
             break
@@ -152,7 +120,7 @@ def _digest(*parts: str) -> str:
 
 
 _FILLS: dict[str, Callable[[Asked], Any]] = {
-    "tokens": _tokens,
+    "tokens": lambda ask: ask._request.tokens,
     "output": _output,
     "tools": lambda ask: bool(ask._request.body.get("tools") or ask._request.body.get("functions")),
     "vision": _vision,

@@ -216,7 +216,11 @@ class Condition:
             self.limits.drop(place)
 
     def _need(self, limits: Limits, ask: Request) -> Need:
-        return limits.estimate(len(ask.raw), answer_limit(ask.body))
+        return limits.estimate(len(ask.raw), answer_limit(ask.body), self._counted(ask))
+
+    def _counted(self, ask: Request) -> int | None:
+        """Tokens of the prompt, counted with care only where a limit is near: that costs more than a plan does."""
+        return None if self.quiet else ask.tokens
 
     # -- what attempts tell
 
@@ -225,7 +229,7 @@ class Condition:
         limits, place = self.limits, None
         now = attempt.marks.received / 1e9
         if limits is not None:
-            place = limits.reserve(self._need(limits, ask), now)
+            place = limits.reserve(self._need(limits, ask), now, self._counted(ask))
             if self.quiet and limits.share(now) < NEAR:
                 self.quiet = False
         tokens = (len(ask.raw) >> 2) + int(self.output)

@@ -7,9 +7,30 @@ from random import Random
 import pytest
 
 from policies.base import Passed
+from policies.limits import NEAR, Limits, Reservation, Told, What
 from policies.verdict import Kind
 from proxy.condition import Begun, Condition, Credential
 from proxy.record import Attempt
+from proxy.wire.chat import ChatRequest
+
+
+def test_a_prompt_is_counted_with_care_only_where_a_limit_is_near() -> None:
+    condition = Condition("a", Credential(), Random(1))
+    ask = ChatRequest.parse('{"model": "m", "messages": [{"role": "user", "content": "今天天气很好"}]}'.encode())
+
+    def begun(left: float, now: int) -> Reservation:
+        condition.limits = Limits()
+        condition.limits.learn({(What.TOKENS, 60.0): Told(1000.0, left, 60.0)}, 0.0, now / 1e9)
+        condition.quiet = condition.limits.share(now / 1e9) > NEAR
+        place = condition.begin(Attempt(1, "a", "a", "m", now), ask).place
+        assert place is not None
+        return place
+
+    far, near = begun(900.0, 10**9), begun(300.0, 2 * 10**9)
+    assert (far.tokens, near.tokens) == (None, 5)
+    assert far.need.input == round(len(ask.raw) / 4)
+    assert near.need.input == 5
+
 
 STEP = 400 * 10**9
 

@@ -83,6 +83,7 @@ class ChatRequest(Request):
         self.raw = raw
         self.body = body
         self.model: str = body["model"]
+        self._tokens = None
         self.onward = None
         self.stream: bool = body.get("stream") is True
         self.n: int = body.get("n") or 1

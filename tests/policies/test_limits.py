@@ -85,6 +85,18 @@ def test_estimates_are_learned() -> None:
     assert learned.output == pytest.approx(100, rel=0.15)
 
 
+def test_a_model_s_own_tokens_are_learned_where_they_were_counted_with_care() -> None:
+    limits = known()
+    assert limits.estimate(4000, 50, 800).input == 800, "taken as it is at first"
+    for number in range(200):
+        one = limits.reserve(Need(800, 50), number, 800)
+        limits.settle(one, Need(1200, 50), 4000, float(number))
+    assert limits.estimate(9000, 50, 100).input == pytest.approx(150, rel=0.02)
+    before = limits.estimate(4000, 50, 800).input
+    limits.settle(limits.reserve(Need(800, 50), 300.0, 800), Need(2400, 50), 4000, 300.0)
+    assert 0 < limits.estimate(4000, 50, 800).input - before < 10, "one odd answer of 200 changes little"
+
+
 @example([("reserve", 0.0), ("drop", 0.0)])  # in the very instant of a snapshot
 @given(st.lists(st.tuples(st.sampled_from(["reserve", "settle", "drop", "learn"]), st.floats(0.0, 5.0)), max_size=40))
 def test_what_is_left_is_never_more_than_the_limit(steps: list[tuple[str, float]]) -> None:
