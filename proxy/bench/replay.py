@@ -289,6 +289,12 @@ def likeness(rows: Sequence[Json]) -> dict[str, Estimate]:
     return found
 
 
+_WORDS = {
+    "errors": "without an error", "refusal": "not refused", "truncation": "not cut off", "validity": "valid",
+}  # fmt: skip
+"""What a share of 100 % of such a score means: scores are good when high, whatever they are called."""
+
+
 def told(rows: Sequence[Json]) -> list[str]:
     from proxy.bench.report import ms, percent, shown, usd
 
@@ -299,7 +305,7 @@ def told(rows: Sequence[Json]) -> list[str]:
         form = forms[one.unit]
         gap = shown(one.difference, signed[one.unit]) if one.difference.value is not None else "–"
         n = str(max(one.served.n, one.candidate.n))
-        table.append([one.metric, shown(one.served, form), shown(one.candidate, form), gap, n])
+        table.append([_WORDS.get(one.metric, one.metric), shown(one.served, form), shown(one.candidate, form), gap, n])
     widths = [max(len(row[column]) for row in table) for column in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     failed: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,8 @@ def _as_a_shadow_experiment(run: Bench, command: tuple[Any, ...]) -> None:
     assert "at most 50 points worse" not in told
     errors = next(line for line in told.splitlines() if line.startswith("errors"))
     assert "+0.0 pts" in errors
+    table = run.command(*command, "--format", "table").stdout
+    assert re.search(r"^without an error +100\.0%", table, re.M), table
     page = html.unescape(run.command(*command, "--format", "html").stdout)
     assert "only reports" in page
     assert page.count("<svg") >= 4
