@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import types
 from collections.abc import Sequence
 from math import sqrt
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import POLICIES
+from policies.bandit import Bandit
 from policies.base import Ask, Candidate, Passed, Policy
+from policies.canary import Canary
 from policies.compose import Arranged, arrange
-from policies.conditional import Rule, When
+from policies.conditional import Conditional, Rule, When
 from policies.fastest import Fastest
 from policies.least_loaded import LeastLoaded
+from policies.ranked import Ranked
 from policies.weighted import Weighted
+from proxy.config import parse
+from proxy.config.policy import policy_of
+from proxy.wire.controls import SORTS
 
 RULES = (
     Rule(When(tools=True, tokens=">1000"), ("a", "c"), Fastest()),
@@ -33,8 +43,46 @@ SAMPLES: dict[str, Sequence[dict[str, Any]]] = {
     "canary": [{"candidate": "a"}, {"candidate": "zz"}],
 }
 """Settings to try, for those whose defaults are not all."""
-CASES = [(kind, settings) for kind in POLICIES for settings in SAMPLES.get(kind, [{}])]
+
+
+def third_party() -> Policy:
+    """The one of docs/add-a-policy.md, named as a config names it: `module:Class`."""
+    text = (Path(__file__).parents[2] / "docs" / "add-a-policy.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    module = sys.modules["contract_mine"] = types.ModuleType("contract_mine")
+    exec(code, module.__dict__)  # noqa: S102  (our own page)
+    route = '{policy: {kind: "contract_mine:Mostly", target: b, share: 70%}, targets: [x/b]}'
+    config = f"providers: {{x: {{base_url: http://x/v1, api_key: null}}}}\nroutes: {{chat: {route}}}"
+    return policy_of(parse(config, source="test", format="yaml", env={}).routes["chat"].policy)
+
+
+CASES: dict[str, Policy] = {
+    **{
+        f"{kind}, {settings}" if settings else kind: cls(**settings)
+        for kind, cls in POLICIES.items()
+        for settings in SAMPLES.get(kind, [{}])
+    },
+    "composed of bandit and canary": Conditional(
+        (Rule(When(tokens="<=500"), policy=Bandit()),), otherwise=Canary("a", steps=(0.3, 1.0))
+    ),
+    "composed of composed": Conditional((Rule(When(), ("a", "b", "d", "f"), Conditional((), otherwise=Weighted())),)),
+    "a third party's": third_party(),
+    **{f"sort: {by}": Ranked(by) for by in SORTS},
+}
 NAMES = "abcdef"
+
+
+class Times(NamedTuple):
+    """A latency view: an answer in two is slower than this, of so many."""
+
+    seconds: float
+    count: float
+
+    def beyond(self, seconds: float) -> tuple[float, float]:
+        return (self.count if seconds <= 0 else self.count / 2 if seconds < self.seconds else 0.0), self.count
+
+    def quantile(self, q: float) -> float | None:
+        return self.seconds * 2 * q
 
 
 def positive(least: float, most: float) -> st.SearchStrategy[float]:
@@ -59,7 +107,7 @@ def candidates(barred: st.SearchStrategy[str]) -> st.SearchStrategy[list[Candida
         input_price=st.none() | positive(0, 100),
         output_price=st.none() | positive(0, 100),
         tpot=st.none() | positive(0, 1),
-        latency=st.none(),
+        latency=st.none() | st.builds(Times, positive(0, 60), positive(0, 500)),
         posterior=st.tuples(positive(1, 500), positive(1, 500)),
         share=st.none() | positive(0, 1),
     )
@@ -89,12 +137,11 @@ def ordered_by(policy: Policy, ask: Ask, given_: Sequence[Candidate], seed: int,
     return arrange(policy, ask, given_, Random(seed), explore)
 
 
-@pytest.mark.parametrize(("kind", "settings"), CASES)
+@pytest.mark.parametrize("policy", CASES.values(), ids=CASES)
 @given(candidates(STATES), ASKS, st.integers(0, 2**32), st.sampled_from([0.0, 0.01]))
 def test_the_contract_of_every_policy(
-    kind: str, settings: dict[str, Any], given_: list[Candidate], ask: Ask, seed: int, explore: float
+    policy: Policy, given_: list[Candidate], ask: Ask, seed: int, explore: float
 ) -> None:
-    policy = POLICIES[kind](**settings)
     before = list(given_), repr(ask)
     found = ordered_by(policy, ask, given_, seed, explore)
     order = [choice.candidate for choice in found.order]
@@ -113,13 +160,13 @@ def test_the_contract_of_every_policy(
     assert ordered_by(policy, ask, given_, seed, explore) == found, "the same seed gives the same plan"
 
 
-@pytest.mark.parametrize(("kind", "settings"), CASES)
+@pytest.mark.parametrize(("name", "policy"), CASES.items(), ids=CASES)
 @pytest.mark.parametrize("explore", [0.0, 0.1])
 @pytest.mark.parametrize("world", range(3))
 def test_propensities_are_the_frequencies_of_the_first_choice(
-    kind: str, settings: dict[str, Any], explore: float, world: int
+    name: str, policy: Policy, explore: float, world: int
 ) -> None:
-    policy, rng = POLICIES[kind](**settings), Random(f"{kind} {world}")
+    rng = Random(f"{name} {world}")
     given_ = worlds(rng)[world]
     said, seen, variance = [0.0] * len(given_), [0] * len(given_), [0.0] * len(given_)
     for turn in range(2000):
@@ -147,6 +194,7 @@ def worlds(rng: Random) -> list[list[Candidate]]:
             output_price=rng.uniform(0.1, 5),
             posterior=(rng.uniform(5, 80), rng.uniform(5, 30)),
             share=0.2 if place == 0 else None,
+            latency=Times(rng.uniform(0.2, 3), 50.0),
         )
         for place, name in enumerate(NAMES[:4])
     ]
