@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import orjson
 
@@ -41,5 +42,6 @@ def tokens(body: Json) -> int:
             images += part.get("type") in IMAGES
     tools = body.get("tools")
     if tools:
-        texts.append(orjson.dumps(tools).decode())
+        with suppress(TypeError):  # nested deeper than can be written: sending it is refused by whoever must write it
+            texts.append(orjson.dumps(tools).decode())
     return round(estimate("\n".join([text for text in texts if isinstance(text, str)]))) + images * IMAGE
