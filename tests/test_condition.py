@@ -49,3 +49,13 @@ def test_thousands_of_429s_in_a_row_are_counted_without_end(retry_after: float |
     assert condition.cooled_until - now / 1e9 == (retry_after or 30.0)
     assert not condition.may_knock(now / 1e9)
     assert condition.may_knock(now / 1e9 + 10.5)
+
+
+def test_no_room_while_it_asked_for_a_pause_or_its_key_is_parked() -> None:
+    """What is not asked on behalf of a client waits for more than that (`proxy.shadow`)."""
+    condition = Condition("a/m", Credential(), Random(1))
+    assert condition.room(100.0) == 1.0, "nothing is known"
+    condition.cooled_until = 110.0
+    assert (condition.room(109.0), condition.room(110.0)) == (0.0, 1.0)
+    condition.credential.park(120.0)
+    assert condition.room(121.0) == 0.0

@@ -71,6 +71,24 @@ def test_a_busy_live_side_is_left_alone() -> None:
     run(test())
 
 
+def test_what_waited_is_looked_at_again_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        models = {"primary": PRIMARY, "candidate": Model(valid=1.0, ttft=0.3)}
+        async with (
+            Scripted(models).serving() as there,
+            rig(config(None, there.url, {"x": experiment()})) as proxy,
+        ):
+            await asyncio.gather(*[proxy.ask(f"number {number}") for number in range(AT_ONCE + 5)])
+            assert proxy.app.mirror.waiting == AT_ONCE + 5
+            monkeypatch.setattr(proxy.app.mirror._pressure, "too_high", lambda section: True)
+            await proxy.idle()
+            assert there.asked["candidate"] == AT_ONCE
+            assert proxy.one.counts["dropped.busy"] == 5
+            assert adds_up(proxy.one)
+
+    run(test())
+
+
 @pytest.mark.parametrize(("left", "own_key", "asked"), [(20, False, 0), (80, False, 5), (20, True, 5)])
 def test_live_requests_keep_their_rate_limits(left: int, own_key: bool, asked: int) -> None:
     """A candidate behind a key that serves live requests, too, waits while little is left of its limits."""
@@ -385,20 +403,23 @@ def test_a_judge_has_its_own_part_of_the_money(tmp_path: Path) -> None:
     run(test())
 
 
-@pytest.mark.parametrize("where", ["candidate", "route"])
+@pytest.mark.parametrize("where", ["candidate", "route", "served"])
 def test_what_an_experiment_lets_the_candidate_say_is_reserved(where: str) -> None:
-    """A limit that is not the request's own is what may be spent."""
+    """A limit that is not the request's own may be spent; without any, what the served answer took, and more."""
 
     async def test() -> None:
-        async with Scripted({"primary": PRIMARY, "candidate": PRIMARY}).serving() as there:
+        primary = Model(valid=1.0, tokens=3000 if where == "served" else 10)
+        async with Scripted({"primary": primary, "candidate": PRIMARY}).serving() as there:
             told = experiment(budget={"per_day": "0.01 USD"})
             routes = {"chat": {"targets": ["local/primary"]}}
             if where == "candidate":
                 told["candidate"] = {"target": "local/candidate", "force": {"max_tokens": 1001}}
-            else:
+            elif where == "route":
                 routes["chat"]["force"] = {"max_tokens": 1001}  # type: ignore[assignment]
+            else:
+                told["budget"] = {"per_day": "0.042 USD"}  # 4,096 tokens would be 0.041 USD
             async with rig(config(None, there.url, {"x": told}, routes=routes)) as proxy:
-                await proxy.ask("hello")
+                await proxy.ask("hello", **({"max_tokens": None} if where == "served" else {}))
                 await proxy.idle()
                 assert proxy.one.counts["dropped.budget"] == 1
                 assert there.asked["candidate"] == 0

@@ -72,7 +72,7 @@ CANARY = {"kind": "canary", "candidate": "new", "margin": 0.03, "slo": 2.0, "slo
 
 def test_it_is_written_into_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, WRITTEN)
-    path.chmod(0o600)
+    path.chmod(0o640)
     ledger = decided(tmp_path, path)
     assert promote(tmp_path, path, "--apply") == 0
     out, err = capsys.readouterr()
@@ -90,7 +90,7 @@ def test_it_is_written_into_the_config(tmp_path: Path, capsys: pytest.CaptureFix
         assert comment in text
     assert "env:SHAD_TEST_KEY" in text
     assert "secret" not in text
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o640
     (row,) = audited(ledger)
     assert (row["by"], row["routes"], row["candidate"]) == ("command line", ["chat", "search"], "new")
     assert row["done"].startswith("written to")

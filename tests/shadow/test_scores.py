@@ -14,7 +14,7 @@ from proxy.config.shadow import Candidate, Shadow
 from proxy.forms.completions import CompletionsRequest
 from proxy.forms.messages import MessagesRequest
 from proxy.record import Attempt
-from proxy.shadow.budget import Budget
+from proxy.shadow.budget import Budget, Purse, Spent
 from proxy.shadow.differences import differences
 from proxy.shadow.request import Incompatible, mirrored
 from proxy.shadow.scores import Asked, Side, scores
@@ -220,3 +220,16 @@ def test_a_new_day_has_new_money_and_the_end_is_the_end() -> None:
     assert budget.reserve(0.9, "2") is None
     budget.settle(0.9, 0.9)
     assert budget.reserve(0.9, "3") == "total"
+
+
+def test_what_is_not_sent_is_not_reserved() -> None:
+    """Whichever limit refuses a pair, all that was reserved comes back; a comparison without money is left out."""
+    purse = Purse(Budget(1.0, 9.0, day="1"), Budget(0.5, 9.0, day="1"), Budget(0.2, 9.0, day="1"))
+    assert purse.reserve(Spent(0.1, 0.6, 0.15), "1") == "day", "the judge's part is too small"
+    assert purse.reserve(Spent(0.9, 0.3, 0.15), "1") == "day", "the whole is too small"
+    taken = purse.reserve(Spent(0.3, 0.5, 0.2), "1")
+    assert taken == Spent(0.3, 0.5, 0.2), "nothing was kept of the two before"
+    assert isinstance(taken, Spent)
+    purse.settle(taken, Spent(0.1, 0.1, 0.2))
+    assert (purse.whole.spent, purse.judge.spent, purse.similarity.spent) == pytest.approx((0.4, 0.1, 0.2))
+    assert purse.reserve(Spent(0.1, 0.1, 0.01), "1") == Spent(0.1, 0.1, 0.0)

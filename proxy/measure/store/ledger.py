@@ -170,14 +170,14 @@ class Ledger:
     def unrated(self, experiment: str, version: str, metric: str, name: str) -> list[Rated]:
         """Scored pairs both of whose answers people have given feedback of that name, and that have no score of it.
 
-        The first word on each answer counts. Where clients were served another answer than the one that is compared
-        (after a failover), theirs is about that other one.
+        The first word on each answer counts. Where the primary's try failed, clients were served another answer than
+        the one that is compared, and what they say is about that one.
         """
         said = "(SELECT score FROM feedback f WHERE f.request_id = p.{0} AND f.name = :name ORDER BY f.n LIMIT 1)"
         query = (
             f"SELECT p.n, p.shadow_id, {said.format('live_id')} AS one, {said.format('shadow_id')} AS other"  # noqa: S608
             " FROM shadow_pairs p WHERE p.experiment = :experiment AND p.version = :version AND p.scored"
-            " AND p.primary_outcome = 'ok' AND p.served_target = p.primary_target"
+            " AND p.primary_outcome = 'ok'"
             " AND p.shadow_id IN (SELECT request_id FROM feedback WHERE name = :name)"
             " AND NOT EXISTS (SELECT 1 FROM shadow_scores s WHERE s.pair_n = p.n AND s.metric = :metric)"
         )
