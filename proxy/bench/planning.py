@@ -63,11 +63,20 @@ def plan(suite: Suite, cases: Sequence[Case], dearest: Callable[[str], tuple[flo
     )
 
 
-def affordable(suite: Suite, made: Plan) -> None:
-    """Raises `ConfigError` where a budget is set and cannot be held to."""
-    if suite.budget is not None and made.unpriced:
+def affordable(suite: Suite, made: Plan, whole: float = 0.0) -> None:
+    """Raises `ConfigError` where a budget is set and cannot be held to.
+
+    `whole`: how often the worst case of all requests must fit into it, for what cannot be stopped on its way.
+    """
+    if suite.budget is None:
+        return
+    if made.unpriced:
         what = f"of {suite.budget:g} USD cannot be held: no price is known for {', '.join(made.unpriced)}"
         raise ConfigError([Problem(suite.name, "budget", what, "set `prices` in the config, or leave `budget` out")])
+    if made.most_usd is not None and whole * made.most_usd > suite.budget:
+        what = f"of {suite.budget:g} USD may not be enough: {whole * made.most_usd:.4f} USD in the worst case"
+        hint = "a batch cannot be stopped halfway: set a lower `max_tokens`, fewer cases, or a larger budget"
+        raise ConfigError([Problem(suite.name, "budget", what, hint)])
 
 
 def load_told(suite: Suite, load: Load, labels: Sequence[str], cases: Sequence[Case], made: Plan) -> list[str]:

@@ -24,6 +24,7 @@ from proxy.bench.asking import answered, request
 from proxy.bench.data import Case
 from proxy.bench.parameters import altered, effective
 from proxy.bench.results import Run, done
+from proxy.bench.saturation import late
 from proxy.bench.suite import Suite
 from proxy.call import Called
 from proxy.measure import timing
@@ -79,6 +80,12 @@ class Spend:
             return None
         self._reserved += amount
         return amount
+
+    def billed(self, cost: float | None) -> None:
+        """What was spent without being set aside before: a judge's call."""
+        self.settle(0.0, cost)
+        if self.budget is not None and self.spent >= self.budget:
+            self.exhausted = True
 
     def settle(self, reserved: float, cost: float | None) -> None:
         self._reserved -= reserved
@@ -308,12 +315,12 @@ def _digest(answer: Answer) -> str:
 # -- what makes a run invalid
 
 
-def invalid(suite: Suite, rows: Sequence[Json], worst_lag_ms: float) -> list[str]:
+def invalid(suite: Suite, rows: Sequence[Json], generator: Json) -> list[str]:
     """Why nothing may be concluded from these rows; empty where all is well.
 
     - Parameters of `sampling` that a target was not sent: then it was not asked the same.
     - Parameters that were sent with another value (`force`, a dialect's bounds).
-    - The load generator was late: then its own slowness would be taken for the targets'.
+    - The load generator was late (`saturation`): then its own slowness would be taken for the targets'.
     """
     reasons = []
     dropped: dict[str, set[str]] = {}
@@ -330,10 +337,10 @@ def invalid(suite: Suite, rows: Sequence[Json], worst_lag_ms: float) -> list[str
             changed.setdefault((row["target"], name), f"{sent!r} instead of {asked!r}")
     for (target, name), what in changed.items():
         reasons.append(f"{target} was sent {name} {what}: look for `force` in the config, or a bound of the provider's")
-    if worst_lag_ms > LATE_MS:
-        reasons.append(f"the load generator ran up to {worst_lag_ms:.0f} ms late: use less `concurrency` or more CPU")
+    if (why := late(generator, LATE_MS)) is not None:
+        reasons.append(f"{why} (use less `concurrency` or more CPU)")
     return reasons
 
 
 LATE_MS = 250.0
-"""Lateness of the event loop from which measured latencies are not the targets' own."""
+"""Lateness from which a suite's latencies are not the targets' own. It measures no rates, and bears more than loads."""

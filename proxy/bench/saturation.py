@@ -7,6 +7,7 @@ and the share of the time that its thread computes (also when the wake-ups still
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -20,6 +21,8 @@ BUSY = 0.95
 """Share of a phase that the generator's thread computed, from which it had nothing left."""
 
 _PERIOD = 0.02
+_FEW = 3
+"""A single pause, of the system or of the garbage collector, makes no run invalid."""
 
 
 class Watch:
@@ -51,21 +54,25 @@ class Watch:
             self._late.append(loop.time() - due)
 
     def told(self) -> Json:
-        """`late_ms`: one wake-up in a hundred came so late or later; `busy`: share of the time that was computing."""
-        late = sorted(self._late)
-        worst = late[min(len(late) - 1, int(0.99 * len(late)))] if late else 0.0
+        """`late_ms`: one wake-up in a hundred, and no fewer than three, came so late; `busy`: the share computed."""
+        least_late_first = sorted(self._late)
+        worst = least_late_first[-max(_FEW, math.ceil(0.01 * len(self._late))) :]
         return {
-            "late_ms": round(1000 * max(0.0, worst), 3),
+            "late_ms": round(1000 * max(0.0, worst[0]), 3) if len(worst) >= _FEW else 0.0,
             "busy": round(self._used / self._began, 4) if self._began > 0 else 0.0,
         }
 
 
+def late(told: Mapping[str, Any], limit_ms: float = LATE_MS) -> str | None:
+    """Why latencies with these readings are partly the generator's own; None where they are not."""
+    if told["late_ms"] > limit_ms:
+        by = f"{told['late_ms']:.0f} ms"
+        return f"the load generator was late: one of its wake-ups in a hundred came {by} late or more"
+    return None
+
+
 def saturated(told: Mapping[str, Any]) -> str | None:
-    """Why a phase with these readings says more of the generator than of the target; None where it does not."""
-    if told["late_ms"] > LATE_MS:
-        return (
-            f"the load generator was late: one of its wake-ups in a hundred came {told['late_ms']:.0f} ms late or more"
-        )
+    """Why a phase of a load says more of the generator than of the target; None where it does not."""
     if told["busy"] > BUSY:
         return f"the load generator computed {told['busy']:.0%} of the time: it was the limit, not the target"
-    return None
+    return late(told)

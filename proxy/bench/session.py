@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple, Self
@@ -20,6 +20,7 @@ from proxy.bench.arrivals import recorded
 from proxy.bench.asking import ASKING, answered, request
 from proxy.bench.data import Case
 from proxy.bench.plain import plain
+from proxy.bench.runner import spent
 from proxy.bench.suite import Recorded, Suite, Target
 from proxy.call import Called, call
 from proxy.clock import RealClock
@@ -28,7 +29,6 @@ from proxy.config.problems import ConfigError, Problem
 from proxy.engine import Engine
 from proxy.errors import Refusal
 from proxy.measure.bus import Bus
-from proxy.measure.looplag import LoopLag
 from proxy.measure.store.reads import Reads
 from proxy.measure.store.writer import StoreSink
 from proxy.record import Exchange, Origin, Sink
@@ -66,7 +66,8 @@ class Session:
         self._transports = Transports()
         self._rng = Random()  # noqa: S311  (chance, not secrets)
         self.clock = RealClock()
-        self.lag = LoopLag()
+        self.billed: Callable[[float | None], None] = lambda usd: None
+        """Told what each call of `words` cost; None where that is not known."""
         self.store: StoreSink | None = None
         self.engine: Engine
         self.batch_engine: Engine
@@ -81,11 +82,9 @@ class Session:
         self.bus = Bus(sinks)
         self.engine = Engine(self.clock, self.bus, self._rng, Origin.BENCH)
         self.batch_engine = Engine(self.clock, self.bus, self._rng, Origin.BATCH)
-        self.lag.start()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self.lag.stop()
         await self._transports.aclose()
         if self.store is not None:
             await asyncio.to_thread(self.store.close)
@@ -149,6 +148,7 @@ class Session:
         """The text that any route or provider/model of the config answers; empty where it failed. For judges."""
         ask = ChatRequest.parse(orjson.dumps({"model": model, **body}))
         called = await call(self.engine, ask, self.router.plan(self.router.find(model, True), ask))
+        self.billed(spent(called.exchange))
         return answer_of(called.data, stream=False).text
 
     async def arrivals(self, wanted: Recorded) -> list[float]:

@@ -74,7 +74,7 @@ class Scorer(Shorthand):
 
     kind: Text = Field(description="exact, numeric, regex, json_schema, judge, ... or module:function.")
     field: Text | None = Field(default=None, description="The field of the case that holds what is expected.")
-    options: Params = Field(default_factory=dict, description="What this kind of scorer takes.")
+    options: dict[str, Any] = Field(default_factory=dict, description="What this kind of scorer takes.")
 
 
 class Template(Section):

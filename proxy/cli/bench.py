@@ -240,18 +240,22 @@ def _opened(args: argparse.Namespace, suite: Suite, cases: Sequence[Any], sessio
 
 async def _asked(suite: Suite, cases: Sequence[Any], session: Session, run: Run, plan: Any) -> bool:
     from proxy.bench.runner import Runner, Spend, invalid
+    from proxy.bench.saturation import Watch
     from proxy.bench.scorers import Scorers
 
     async with session:
         await session.check(cases)
         score = Scorers(suite, session.words)
         with progress(len(cases) * suite.repeats * len(suite.targets)) as show:
-            runner = Runner(suite, cases, session, run, score, Spend(suite.budget, plan.worst_case), show)
+            spend = Spend(suite.budget, plan.worst_case)
+            session.billed = spend.billed
+            runner = Runner(suite, cases, session, run, score, spend, show)
             stopped_by_signals(runner.stop)
-            whole = await runner.run()
-        worst = session.lag.take() * 1000
+            async with Watch() as watch:
+                whole = await runner.run()
     manifest = run.manifest
-    reasons = invalid(suite, run.rows(), worst)
+    manifest["generator"] = watch.told()
+    reasons = invalid(suite, run.rows(), manifest["generator"])
     manifest["invalid"] = list(dict.fromkeys([*manifest.get("invalid", []), *reasons]))
     if whole:
         manifest["finished"] = now()

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     scorers.check(suite, cases)
     session = Session(config, suite)
     plan = planning.plan(suite, cases, session.dearest)
+    planning.affordable(suite, plan, 2.0)
     if args.resume is None:
         told = {**manifest(suite, cases, args.tag), **session.made_of(), "kind": "batch"}
         run = Run(Path(args.out) / told["id"])
@@ -100,7 +101,9 @@ async def _batched(
             print(line, file=sys.stderr)
 
         with progress(len(cases) * len(labels)) as show:
-            runner = Runner(suite, cases, session, live, score, Spend(suite.budget, plan.worst_case), show)
+            spend = Spend(suite.budget, plan.worst_case)
+            session.billed = spend.billed
+            runner = Runner(suite, cases, session, live, score, spend, show)
             waiting = asyncio.create_task(batched.run(labels, args.batches, poll, args.emulate, tell))
 
             def stop() -> None:

@@ -90,6 +90,7 @@ async def _loaded(
                 file=sys.stderr,
             )
 
+    session.billed = spend.billed
     async with session:
         arrivals: Sequence[float] = ()
         if suite.load.recorded is not None:

@@ -123,6 +123,19 @@ def test_a_run_that_was_killed_submits_nothing_twice(
     assert after == dict.fromkeys(NAMES, 3)
 
 
+def test_a_budget_that_may_not_be_enough_is_refused_before_anything_is_sent(
+    tmp_path: Path,
+    providers: dict[str, Upstream],
+    bench: Bench,  # noqa: F811
+) -> None:
+    suite, config = written(tmp_path, providers)
+    suite.write_text(json.dumps({**json.loads(suite.read_text()), "budget": "0.01 USD"}))
+    done = bench("batch", suite, "--config", config)
+    assert done.returncode == 2
+    assert "may not be enough" in done.stderr
+    assert all(one.stats()["requests"] == 0 for one in providers.values())
+
+
 def row(case: int, right: bool, cost: float, **more: Any) -> dict[str, Any]:
     return {
         "target": "a", "task": "t", "case": str(case), "cluster": f"t/{case}", "weight": 1.0, "repeat": 0,

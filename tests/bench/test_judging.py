@@ -19,7 +19,7 @@ from proxy.bench import judging, stats
 from proxy.bench.judging import Pair
 from proxy.scoring.judge import Judge
 from proxy.wire.answer import Answer
-from tests.bench.test_run import Bench, bench, providers, written  # noqa: F401  (fixtures)
+from tests.bench.test_run import Bench, bench, providers, results, written  # noqa: F401  (fixtures)
 from tests.processes import Upstream
 
 JUDGE = Judge("judge/m")
@@ -122,9 +122,15 @@ class _Scripted(BaseHTTPRequestHandler):
         type(self).asked += 1
         prompt = body["messages"][0]["content"]
         one, other = map(int, re.findall(r"(\d+) \+ (\d+)", prompt)[0])
+        right = f"is {one + other}."
+        if '"grade"' in prompt:
+            self._answer(json.dumps({"grade": 10 if right in prompt.split(" answer\n", 1)[1] else 0}))
+            return
         a, b = prompt.split(" answer A\n", 1)[1].split(" answer B\n", 1)
-        better = (f"is {one + other}." in a) - (f"is {one + other}." in b)
-        content = json.dumps({"winner": "tie" if not better else "A" if better > 0 else "B"})
+        better = (right in a) - (right in b)
+        self._answer(json.dumps({"winner": "tie" if not better else "A" if better > 0 else "B"}))
+
+    def _answer(self, content: str) -> None:
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         told = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
@@ -183,3 +189,28 @@ def test_by_command(
     held = bench("judge", "--people", tmp_path / "pairs.jsonl", "--config", path, "--model", "judge/m")
     assert "says what people said of 75.0%" in held.stdout
     assert "Say whose answers" in bench("judge", "--config", path, "--model", "judge/m").stderr
+
+
+def test_what_a_judge_costs_is_in_the_budget(
+    tmp_path: Path,
+    providers: dict[str, Upstream],  # noqa: F811
+    bench: Bench,  # noqa: F811
+    judge_url: str,
+) -> None:
+    scorers = ["numeric", *({"kind": kind, "options": {"model": "judge/m"}} for kind in ("judge", "preference"))]
+    tasks = {"sums": {"data": "sums.jsonl", "scorers": scorers}}
+    suite, path = written(tmp_path, providers, tasks=tasks, repeats=1, budget="0.1 USD", concurrency=1)
+    config = json.loads(path.read_text())
+    config["providers"]["judge"] = {"dialect": "openai", "base_url": judge_url, "api_key": None}
+    config["prices"]["judge/m"] = {"input": 1000.0, "output": 1000.0}  # 0.002 USD a call of two tokens
+    path.write_text(json.dumps(config))
+    for one in providers.values():
+        one.reset()
+    assert bench("run", suite, "--config", path).returncode == 130
+    assert 50 <= _Scripted.asked <= 56  # 0.1 USD, and what was under way
+    scores = [row["scores"] for row in results(tmp_path)]
+    assert {one["judge"] - one["numeric"] for one in scores} == {0.0}
+    assert {(one["numeric"], one["preference"]) for one in scores} == {
+        (0.0, 0.5),
+        (1.0, 1.0),
+    }  # the text is no sentence

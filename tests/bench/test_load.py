@@ -291,7 +291,7 @@ def test_a_generator_with_nothing_left_makes_a_closed_loop_invalid() -> None:
 def test_a_loop_that_is_held_up_is_noticed() -> None:
     async def play() -> dict[str, Any]:
         async with Watch() as watch:
-            for _ in range(3):  # lets others in only now and then
+            for _ in range(6):  # lets others in only now and then
                 await asyncio.sleep(0.001)
                 time.sleep(0.1)  # noqa: ASYNC251  (it is what must not be done)
             await asyncio.sleep(0.001)
