@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 import orjson
@@ -27,6 +28,8 @@ from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Usage, answe
 from proxy.wire.controls import unheeded
 from proxy.wire.render import error_object
 from proxy.wire.request import Request, Writer
+
+log = logging.getLogger(__name__)
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an upstream's error that are read; the rest says nothing more."""
@@ -133,7 +136,11 @@ class Try:
             unsaid = _unsupported(refusal)
             self._fail(unsaid)
             raise unsaid from None
-        except BaseException:
+        except Exception as fault:
+            if self._reply is not None:
+                unreadable = self._unreadable(fault)
+                self._fail(unreadable)
+                raise unreadable from fault
             self._fail(UpstreamError(Kind.INTERNAL, "attempt", "an unexpected fault of the proxy"))
             raise
 
@@ -169,6 +176,8 @@ class Try:
             if not isinstance(end, UpstreamError):
                 raise end from None
             broken = end
+        except Exception as fault:
+            broken = self._after_content(self._unreadable(fault))
         if broken.kind is Kind.STALL or isinstance(broken, TransportError):
             # The end marker is all that is missing, if every choice has its finish reason.
             with contextlib.suppress(UpstreamError):
@@ -353,6 +362,11 @@ class Try:
         if committed:
             return UpstreamError(Kind.STALL, "deadline", f"no content before the {reason} deadline", status=200)
         return UpstreamError(Kind.TIMEOUT, "deadline", f"no answer before the {reason} deadline")
+
+    def _unreadable(self, fault: Exception) -> UpstreamError:
+        """A decoder's own fault. It should have said what is wrong with the answer; that it is no answer is certain."""
+        log.error("an answer of %s could not be read", self.target.name, exc_info=fault)
+        return UpstreamError(Kind.MALFORMED, "decoder", f"{type(fault).__name__}: {fault}", status=200)
 
     @staticmethod
     def _after_content(error: UpstreamError) -> UpstreamError:

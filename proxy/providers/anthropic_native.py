@@ -11,6 +11,7 @@ from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.anthropic_answer import BodyDecoder, StreamDecoder
 from proxy.providers.base import Built, Decoder, Endpoint, Headers, Minted
+from proxy.providers.errors import check_text
 from proxy.providers.plain import PlainBody
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, Chunk, Json
 from proxy.wire.request import CARRIED, Request
@@ -72,6 +73,8 @@ class NativeStream(StreamDecoder):
             for event in self._events.feed(data):
                 if self.ended:
                     break
+                if not event.isascii():
+                    check_text(event)
                 body = self._event(event)
                 chunks.append(Chunk(_kind(body), event, body))
         except EventTooLarge as error:

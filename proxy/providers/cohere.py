@@ -117,6 +117,12 @@ class _Decoder:
         self.ended = True
 
 
+def _place(body: Json) -> int | None:
+    """Which part of the answer an event belongs to."""
+    index = body.get("index")
+    return index if type(index) is int else None
+
+
 def _text(value: object) -> str:
     return value if type(value) is str else ""
 
@@ -224,7 +230,7 @@ class StreamDecoder(_Decoder, ScribedStream):
         message = delta.get("message")
         self._say(kind, body, message if type(message) is dict else {})
 
-    def _say(self, kind: str, body: Json, message: Json) -> None:
+    def _say(self, kind: object, body: Json, message: Json) -> None:
         if kind == "message-start":
             self.scribe.id = _text(body.get("id")) or self.scribe.id
         elif kind in ("content-start", "content-delta"):
@@ -234,11 +240,11 @@ class StreamDecoder(_Decoder, ScribedStream):
         elif kind == "tool-plan-delta":
             self.scribe.reasoning(_text(message.get("tool_plan")))
         elif kind == "tool-call-start":
-            self._numbers[body.get("index")] = self._call(message.get("tool_calls"))
+            self._numbers[_place(body)] = self._call(message.get("tool_calls"))
         elif kind == "tool-call-delta":
             call = message.get("tool_calls")
             function = call.get("function") if type(call) is dict else None
-            number = self._numbers.get(body.get("index"))
+            number = self._numbers.get(_place(body))
             if number is None:
                 raise malformed("arguments of a tool call that did not begin")
             if type(function) is dict:

@@ -144,3 +144,11 @@ def retry_after(headers: Headers) -> float | None:
         return max(0.0, (until - since).total_seconds())
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def check_text(event: bytes) -> None:
+    """Lines that nobody here reads reach the client too, and official SDKs fail on what is not UTF-8."""
+    try:
+        event.decode()
+    except UnicodeDecodeError as error:
+        raise UpstreamError(Kind.MALFORMED, "decoder", f"an event is not text: {error}", status=200) from error

@@ -23,7 +23,7 @@ from proxy.wire.sse import comments, payload
 
 _BEGINNINGS = {"response.created", "response.in_progress", "response.queued", "response.content_part.added"}
 _ENDS = {"response.completed", "response.incomplete"}
-_QUIET = {"message", "reasoning", None}
+_QUIET = ("message", "reasoning", None)
 """Items that say nothing when they are added; all others are calls, which are content."""
 _NAMES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
 """Our config's `params` and `force` are in chat's words."""
@@ -66,7 +66,7 @@ class ResponsesStream(EventStream):
         if data.strip() == b"[DONE]":
             raise UpstreamError(Kind.TRUNCATED, "decoder", "[DONE] came before the last event", status=200)
         body = object_in(data, "an event")
-        kind = body.get("type")
+        kind = str(body.get("type"))
         response = body.get("response")
         if type(response) is dict and self.model is None and type(response.get("model")) is str:
             self.model = response["model"] or None
@@ -81,8 +81,8 @@ class ResponsesStream(EventStream):
         chunks.append(Chunk(_kind(kind, body), event, body))
 
 
-def _kind(kind: object, body: Json) -> int:
-    if type(kind) is not str or kind in _BEGINNINGS:
+def _kind(kind: str, body: Json) -> int:
+    if kind in _BEGINNINGS:
         return META
     if kind.endswith(".delta"):
         return CONTENT if body.get("delta") else META
@@ -102,7 +102,7 @@ def finish_in(response: Json) -> str | None:
         return None
     items = response.get("output")
     kinds = [item.get("type") for item in items if type(item) is dict] if type(items) is list else []
-    return "tool_calls" if {"function_call", "custom_tool_call"} & set(kinds) else "stop"
+    return "tool_calls" if "function_call" in kinds or "custom_tool_call" in kinds else "stop"
 
 
 def usage_in(response: Json) -> Usage | None:

@@ -9,7 +9,7 @@ import orjson
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import ANSWER_LIMIT
-from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.errors import check_text, error_in, told_in_answer
 from proxy.providers.frame import last_event, object_in
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, Chunk, Json, Usage
 from proxy.wire.sse import EventSplitter, EventTooLarge, comments, payload
@@ -93,6 +93,8 @@ class EventStream(_Facts):
             for event in self._events.feed(data):
                 if self.ended:
                     break
+                if not event.isascii():
+                    check_text(event)
                 self._event(event, chunks)
         except EventTooLarge as error:
             self.pending = chunks

@@ -53,7 +53,7 @@ def is_sound_body(body: Json) -> bool:
     )
 
 
-_TIERS = {None, *tidy.SERVICE_TIERS}
+_TIERS = (None, *tidy.SERVICE_TIERS)
 
 
 def _is_headed(body: Json) -> bool:

@@ -10,7 +10,11 @@ import pytest
 from policies.retry import FailoverOn, Limits
 from policies.verdict import Kind, Outcome
 from proxy.clock import SECOND
+from proxy.providers.base import Decoder, Endpoint, Minted
+from proxy.providers.openai import OpenAI
 from proxy.upstreams import Timeouts
+from proxy.wire.chat import ChatRequest
+from proxy.wire.chunk import Chunk
 from tests.scenarios.playbook import (
     DONE,
     HELLO,
@@ -477,3 +481,44 @@ def test_what_was_asked_upstream() -> None:
     assert usage is not None
     assert (usage.input, usage.output) == (5, 2)
     assert b"usage" not in seen.body
+
+
+class Unread(OpenAI):
+    """A dialect with a fault of its own: it cannot read answers of the target `a` from their third piece on."""
+
+    def decoder(self, ask: ChatRequest, to: Endpoint, minted: Minted) -> Decoder:
+        decoder = super().decoder(ask, to, minted)
+        if to.provider != "a":
+            return decoder
+
+        class Broken:
+            pieces = 0
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(decoder, name)
+
+            def feed(self, data: bytes) -> list[Chunk]:
+                self.pieces += 1
+                if self.pieces >= BREAKS_AT:
+                    raise TypeError("unhashable type: 'list'")
+                return list(decoder.feed(data))
+
+        return Broken()  # type: ignore[return-value]
+
+
+BREAKS_AT = 3
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_a_fault_in_reading_an_answer_is_no_answer(content: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Before content another target is asked; after it the client is told. The log has the traceback."""
+    events = [ROLE, HELLO, WORLD, STOP, DONE] if content else [ROLE, ROLE, HELLO, STOP, DONE]
+    seen = call({"a": [stream_of(*events)], "b": [good(True)]}, stream=True, provider=Unread())
+    assert "TypeError" in caplog.text
+    if content:
+        assert (seen.kinds, seen.exchange.outcome) == ([Kind.TRUNCATED], Outcome.TRUNCATED)
+        assert seen.events[-1]["error"]["code"] == "upstream_truncated"
+        assert not seen.done
+    else:
+        assert (seen.tries, seen.kinds, seen.status) == (["a", "b"], [Kind.MALFORMED, Kind.OK], 200)
+        assert seen.done
