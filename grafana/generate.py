@@ -357,6 +357,10 @@ def detail() -> list[Json]:
               target(rate("requests_total", "route, target", f'{C},target!="none"'), "{{route}}: {{target}}"),
               stack="normal", width=12),
         errors(12),
+        lines("Requests by operation", "What was asked for: chat, embeddings, ... All routes and targets.", "reqps",
+              target(rate("operations_total", "operation", ""), "{{operation}}"), stack="normal", width=12),
+        lines("Refused by their key's limits", "429s that the proxy itself gave, by rpm, tpm or budget.", "reqps",
+              target(rate("over_limit_requests_total", "limit", ""), "{{limit}}"), stack="normal", width=12),
         table("Failovers over the time shown", "Changes from one target to another.", 24, [
             ("Times", "locale", "sum by (from_target, to_target, reason)"
              ' (increase(weighbridge_failovers_total{from_target=~"$target"}[$__range]))'),

@@ -104,6 +104,7 @@ def _exchange(rng: Random, sick: bool) -> Exchange:
         *tried, route="code" if rng.random() < 0.2 and len(tried) == 1 else "chat", stream=rng.random() < 0.8
     )
     made.decision = Decision("ordered", 1.0, TARGETS)
+    made.operation = rng.choices(("chat", "messages", "embeddings"), (6, 3, 1))[0]
     made.marks.end = max(one.marks.end for one in tried) + MS
     if rng.random() < 0.01:
         made.outcome, made.kind = Outcome.CLIENT_CLOSED, Kind.DOWNSTREAM_CLOSED
