@@ -95,23 +95,22 @@ def choose(
             return Choice(use, None, [], [], passed, ["add a target of another provider"])
     chosen = _leader(able, by_name)
     best = _chances(able, drawn)
+    standing = by_name.get(chosen.target)
+    telling = standing is not None and standing.score.known
     among = [
         one.target
         for one in able
-        if one is not chosen and best.get(one.target, 0.0) > _LOSING and best[chosen.target] < _BEST_ENOUGH
+        if one is not chosen
+        and one.target in best
+        and (not telling or (best[one.target] > _LOSING and best[chosen.target] < _BEST_ENOUGH))
     ]
     for one in able:
         if one is not chosen and one.target not in among:
             passed[one.target] = "has a lower score"
-    standing = by_name.get(chosen.target)
     because = []
     if standing is not None:
-        alone = (
-            "the only one that is fit"
-            if len(able) == 1
-            else f"best of those fit in {best[chosen.target]:.0%} of resamples"
-        )
-        because.append(f"score {_show(standing.score)}, {alone}")
+        rank = f"best of those fit in {best[chosen.target]:.0%} of resamples" if telling else "too few prompts to rank"
+        because.append(f"score {_show(standing.score)}, {rank if len(able) > 1 else 'the only one that is fit'}")
     return Choice(use, chosen.target, among, because + _why(chosen), passed, _changes(suite, chosen, able, by_name))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from proxy import pictures
-from proxy.bench.choices import InBatches
+from proxy.bench.choices import InBatches, Standing
 from proxy.bench.decision import Decision, decide
 from proxy.bench.evidence import Traffic, read_back
 from proxy.bench.figures import Figures, Table, figures, tables
@@ -253,7 +253,7 @@ def as_markdown(made: Report) -> str:
     if made.decision.standings:
         out += ["", "| target | score | P(best) | dominated by | on the frontier |", "| --- | --- | --- | --- | --- |"]
         out += [
-            f"| {_md(one.target)} | {shown(one.score, lambda v: f'{v:.3f}')} | {one.best:.0%} | "
+            f"| {_md(one.target)} | {shown(one.score, lambda v: f'{v:.3f}')} | {_chance(one)} | "
             f"{_md(one.dominated_by or '–')} | {'yes' if one.frontier else 'no'} |"
             for one in made.decision.standings
         ]
@@ -270,6 +270,10 @@ def as_markdown(made: Report) -> str:
         out += [f"| {' | '.join(_md(cell) for cell in row)} |" for row in lines_of]
     out += [""] + [f"- {_md(remark)}" for remark in made.remarks] + [""]
     return "\n".join(out)
+
+
+def _chance(one: Standing) -> str:
+    return f"{one.best:.0%}" if one.score.known else "?"
 
 
 def _md(text: str) -> str:
@@ -316,7 +320,7 @@ def as_html(made: Report) -> bytes:
                 pictures.intervals(
                     [
                         pictures.Interval(
-                            one.target, one.score.value, one.score.low, one.score.high, f"best in {one.best:.0%}"
+                            one.target, one.score.value, one.score.low, one.score.high, f"best in {_chance(one)}"
                         )
                         for one in made.decision.standings
                     ],

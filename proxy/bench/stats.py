@@ -283,11 +283,12 @@ def ranking(
             parts.append(rng.integers(start, start + size, size=size))
             start += size
         drawn[row] = score(np.concatenate(parts))
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [
-        Ranked(Estimate(float(whole[i]), float(low[i]), float(high[i]), n), best, drawn[:, i])
-        for i, best in enumerate(wins(drawn))
-    ]
+    ends = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    found = [Estimate(float(whole[i]), float(ends[0, i]), float(ends[1, i]), n) for i in range(count)]
+    if n < 10 or min(strata) < 2:  # a stratum of one prompt is the same in every resample
+        note = "n too small: 10 prompts needed, and 2 of each task"
+        found = [Estimate(one.value, None, None, n, note) for one in found]
+    return [Ranked(one, best, drawn[:, i]) for i, (one, best) in enumerate(zip(found, wins(drawn), strict=True))]
 
 
 def wins(drawn: Floats) -> list[float]:

@@ -135,6 +135,16 @@ def test_a_fallback_is_of_what_was_chosen_for_real_time() -> None:
     assert by_use["fallback"].passed_over["good"] == "is the first choice for real time"
 
 
+@pytest.mark.parametrize("prompts", [5, 9])
+def test_a_handful_of_prompts_ranks_nobody(prompts: int) -> None:
+    plan = suite(["good", "bad"], prompts)
+    found = decided(plan, rows(plan, {"good": Law(1.0), "bad": Law(0.6)}, prompts, rng(4)))
+    assert all(not one.score.known and one.score.value is not None for one in found.standings)
+    real_time = found.choices[0]
+    assert "too few prompts to rank" in real_time.because[0]
+    assert {real_time.target, *real_time.among} == {"good", "bad"}
+
+
 def in_batches(ratio: float, p: float = 1.0) -> InBatches:
     return InBatches("b1", Estimate(ratio, ratio - 0.02, ratio + 0.02, 200), Estimate(900.0, None, None, 3), p)
 
