@@ -12,7 +12,7 @@ import orjson
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import ANSWER_LIMIT, Built, Decoder, Endpoint, Headers, Minted
-from proxy.providers.errors import classify, error_in, is_error, retry_after, told_in_answer, words
+from proxy.providers.errors import check_text, classify, error_in, is_error, retry_after, told_in_answer, words
 from proxy.wire.chat import ChatRequest
 from proxy.wire.chunk import COMMENT, CONTENT, DONE, FINISH, META, USAGE, Chunk, Json, Usage, usage_of
 from proxy.wire.render import END
@@ -120,6 +120,8 @@ class StreamDecoder:
         return chunks
 
     def _careful(self, event: bytes) -> Chunk:
+        if not event.isascii():
+            check_text(event)
         data = payload(event)
         if not data.strip():
             return Chunk(COMMENT, comments(event))

@@ -11,7 +11,7 @@ import orjson
 from policies.verdict import Kind
 from proxy.errors import UpstreamError
 from proxy.providers.base import Endpoint, Minted
-from proxy.providers.errors import error_in, told_in_answer
+from proxy.providers.errors import check_text, error_in, told_in_answer
 from proxy.providers.mould import Mould
 from proxy.providers.openai import BodyDecoder, StreamDecoder
 from proxy.providers.sound import SoundStream, is_sound_body
@@ -169,6 +169,8 @@ def _object(event: bytes) -> Json | None:
     if not event.startswith(b"data: {"):
         if event_name(event) == b"error":
             return None
+        if not event.isascii():
+            check_text(event)
         event = b"data: " + payload(event)
     try:
         body = orjson.loads(event[6:])

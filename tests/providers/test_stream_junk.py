@@ -128,3 +128,13 @@ def test_lines_that_are_no_text_are_not_passed_on(name: str) -> None:
     assert b"".join(chunk.raw for chunk in make().feed(whole.replace(b'"hi"', '"hé"'.encode())))
     with pytest.raises(UpstreamError, match="not text"):
         make().feed(whole.replace(b"event: ", b"event: \xff", 3))
+
+
+@pytest.mark.parametrize(
+    "line", [b": \xff\n\n", b"event: \xff\ndata:%b\n\n", b"data: %b\nid: \xff\n\n", b"x: \xff\ndata: %b\n\n"]
+)
+def test_nor_are_they_in_chat(line: bytes) -> None:
+    make, events, _ = DECODERS["chat"]
+    told = line.replace(b"%b", orjson.dumps(events[1]))
+    with pytest.raises(UpstreamError, match="not text"):
+        make().feed(event(events[0]) + told)
