@@ -10,8 +10,9 @@ import pytest
 
 from proxy.cli import main
 from proxy.config import load
+from proxy.config.shadow import Shadow
 from proxy.measure.store.ledger import Batch, Ledger
-from proxy.shadow.terms import experiments
+from proxy.shadow.terms import experiments, terms_of
 from tests.shadow.stored import store
 
 WRITTEN = """\
@@ -139,3 +140,29 @@ def test_another_prompt_cannot_be_handed_over(tmp_path: Path, capsys: pytest.Cap
     decided(tmp_path, path)
     assert promote(tmp_path, path, "--apply") == 0
     assert "asked with another prompt (system)" in capsys.readouterr().err
+
+
+def test_one_of_several_candidates_made_over_the_api(tmp_path: Path) -> None:
+    """It stands in the records alone; what it was asked with goes into the config."""
+    told = {
+        "route": "chat",
+        "candidates": {"old": "local/c", "new": {"target": "vendor/b", "force": {"max_tokens": 9}}},
+        "primary": "errors",
+    }
+    path = written(tmp_path, WRITTEN[: WRITTEN.index("shadow:")])
+    ((_, _), (terms, _)) = terms_of("y", Shadow.model_validate(told))
+    assert terms.name == "y:new"
+    ledger = store(tmp_path, terms, [({}, [("errors", 1.0, 1.0, 100)])])
+    batch = Batch()
+    batch.events.append(("2026-11-01T00:00:00.000Z", "y", "", "created", json.dumps(told)))
+    verdict = json.dumps({"state": "promote", "label": "better", "why": "", "units": 1, "spent_usd": 0.1})
+    batch.events.append(("2026-11-02T00:00:00.000Z", terms.name, terms.version, "verdict", verdict))
+    ledger.commit(batch)
+    command = ["shadow", "promote", "y:new", "--config", str(path), "--store", str(tmp_path / "exchanges.db")]
+    assert main([*command, "--apply"]) == 0
+    route = load(path).routes["chat"]
+    assert (route.policy.kind, route.targets[-1].label, route.targets[-1].force) == (
+        "canary",
+        "vendor/b",
+        {"max_tokens": 9},
+    )
