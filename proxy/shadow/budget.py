@@ -25,6 +25,9 @@ class Spent(NamedTuple):
     def total(self) -> float:
         return self.calls + self.judge + self.similarity
 
+    def plus(self, other: Spent) -> Spent:
+        return Spent(self.calls + other.calls, self.judge + other.judge, self.similarity + other.similarity)
+
 
 class Budget:
     """`per_day` and `total` in USD; days are given as text, as in the records."""
@@ -75,6 +78,15 @@ class Purse:
         """The limits of another from now on; what is spent stays spent."""
         for mine, its in ((self.whole, other.whole), (self.judge, other.judge), (self.similarity, other.similarity)):
             mine.limit(its.per_day, its.total)
+
+    def restate(self, spent: Spent, today: Spent) -> None:
+        """What was spent by whomever; reservations stay."""
+        for mine, all_time, so_far in (
+            (self.whole, spent.total, today.total),
+            (self.judge, spent.judge, today.judge),
+            (self.similarity, spent.similarity, today.similarity),
+        ):
+            mine.spent, mine.spent_today = all_time, so_far
 
     def reserve(self, worst: Spent, day: str) -> Spent | str:
         """What was taken out: without the comparison where that has no money left. Else the limit that was met."""

@@ -14,11 +14,11 @@ from policies.base import Ask, drawn
 from policies.trial import Judgement, State
 from proxy.config.shadow import Candidate, Only, Shadow
 from proxy.measure.shadow_metrics import Standing
-from proxy.measure.store.ledger import Event, Restored, Sums
+from proxy.measure.store.ledger import Batch, Event, Restored, Sums
 from proxy.router import Plan
 from proxy.scoring import Arm
-from proxy.shadow.budget import Budget, Purse
-from proxy.shadow.standing import Tally, judged, tally_of
+from proxy.shadow.budget import Budget, Purse, Spent
+from proxy.shadow.standing import Score, Tally, judged, tally_of
 from proxy.shadow.terms import Part, Terms
 
 COMPLETED, FAILED = "completed", "failed"
@@ -160,6 +160,25 @@ class Experiment:
         self.counts = dict(known.counts)
         self.purse = _purse(terms, day, known.spent, known.spent_today)
         self.heed([event for event in known.events if event.version in (terms.version, "")])
+
+    def merge(self, known: Restored, pending: Batch, day: str) -> None:
+        """What several processes found together: all that is stored, and `pending`, which this one has yet to store."""
+        tally, counts = tally_of(known), dict(known.counts)
+        spent, today = (Spent(one.total - one.judge - one.similarity, one.judge, one.similarity)
+                        for one in (known.spent, known.spent_today))  # fmt: skip
+        for pair, scores in pending.pairs:
+            if (pair.experiment, pair.version) == (self.terms.name, self.terms.version):
+                cost = Spent(pair.spent_usd - pair.judge_usd - pair.similarity_usd, pair.judge_usd, pair.similarity_usd)
+                spent = spent.plus(cost)
+                today = today.plus(cost) if pair.at >= day else today
+                if pair.scored:
+                    tally.add([Score(*score) for score in scores])
+        for (name, version, _, what), more in pending.counts.items():
+            if (name, version) == (self.terms.name, self.terms.version):
+                counts[what] = counts.get(what, 0) + more
+        self.seen.update(known.units)
+        self.tally, self.counts = tally, counts
+        self.purse.restate(spent, today)
 
     def reopen(self) -> None:
         """Other terms (more money, more units) under which it goes on; what was decided stays decided."""

@@ -31,9 +31,7 @@ from proxy.shadow.experiment import COMPLETED, FAILED, Experiment
 from proxy.shadow.isolation import Pressure, Queue
 from proxy.shadow.pair import Job, Paired, carried_out
 from proxy.shadow.request import Incompatible
-from proxy.shadow.scores import rated
-from proxy.shadow.standing import Score
-from proxy.shadow.terms import Gauge, Terms
+from proxy.shadow.sharing import Sharing, newly_rated
 from proxy.wire.controls import Controls
 from proxy.wire.request import Headers, Request
 
@@ -66,6 +64,7 @@ class Mirror:
         self._created: dict[str, str] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
+        self._sharing = Sharing(ledger) if ledger is not None else None
         self._liked = True
         """There may be feedback that is not counted yet."""
         self._at = Timestamps()
@@ -321,6 +320,7 @@ class Mirror:
             await self._hear()
             if self._liked:
                 await self._rate()
+            await self._merge()
 
     async def _write(self) -> None:
         batch = self._batch
@@ -329,6 +329,8 @@ class Mirror:
         self._batch = Batch()
         try:
             await asyncio.shield(asyncio.to_thread(self._ledger.commit, batch))
+            if self._sharing is not None:
+                self._sharing.stored(len(batch.pairs))
         except (sqlite3.Error, OSError, SchemaError) as error:
             log.warning("shadow pairs wait, since the store cannot be written: %s", error)
             self._batch.pairs[:0], self._batch.events[:0] = batch.pairs, batch.events
@@ -351,25 +353,40 @@ class Mirror:
                 if event.event == "stopped":
                     self._look(experiment)
 
+    async def _merge(self) -> None:
+        """Takes in what other processes found: a verdict is about all that is in the store, and so is the money."""
+        if self._ledger is None or self._sharing is None or not self.experiments:
+            return
+        try:
+            if not await self._sharing.with_others():
+                return
+            for experiment in [*self.experiments.values()]:
+                terms = experiment.terms
+                known = await asyncio.to_thread(self._ledger.restore, terms.name, terms.version, self.day())
+                # From here on nothing is awaited: what is not stored by now waits in the batch.
+                present = self._present(experiment)
+                present.merge(known, self._batch, self.day())
+                if present.under_way < 0:  # another's, which were taken for lost when this process began
+                    self._count(present, "dropped.restart", present.under_way)
+                self._look(present)
+        except (sqlite3.Error, OSError, SchemaError):
+            return  # `_write` tells
+
     async def _rate(self) -> None:
         """Counts what people said of both answers of a pair, which they do when they like."""
         self._liked = False
         if self._ledger is None:
             return
         for experiment in [*self.experiments.values()]:
-            terms = experiment.terms
-            for gauge in [gauge for gauge in terms.gauges if gauge.feedback is not None]:
-                try:
-                    found = await asyncio.to_thread(_newly_rated, self._ledger, terms, gauge)
-                except (sqlite3.Error, OSError, SchemaError) as error:
-                    log.warning("feedback waits, since the store cannot be written: %s", error)
-                    self._liked = True
-                    return
-                for score in found:
-                    if score.bin is not None:
-                        experiment.tally.count(score.metric, score.bin, 1)
-                if found:
-                    self._look(self._present(experiment))
+            try:
+                for gauge in experiment.terms.gauges:
+                    found = await asyncio.to_thread(newly_rated, self._ledger, experiment.terms, gauge)
+                    experiment.tally.rate(found)
+                    if found:
+                        self._look(self._present(experiment))
+            except (sqlite3.Error, OSError, SchemaError) as error:
+                log.warning("feedback waits, since the store cannot be written: %s", error)
+                self._liked = True
 
     # -- what can be asked
 
@@ -392,15 +409,6 @@ class Mirror:
     def day(self) -> str:
         """Today in UTC, as text."""
         return time.strftime("%Y-%m-%d", time.gmtime(self._engine.clock.wall()))
-
-
-def _newly_rated(ledger: Ledger, terms: Terms, gauge: Gauge) -> list[Score]:
-    """Takes them down in the store. In a thread."""
-    assert gauge.feedback is not None  # noqa: S101  (of these gauges alone)
-    pairs = ledger.unrated(terms.name, terms.version, gauge.name, gauge.feedback)
-    scores = [rated(gauge, pair.shadow_id, pair.primary, pair.candidate) for pair in pairs]
-    ledger.rate([(pair.n, score) for pair, score in zip(pairs, scores, strict=True)])
-    return scores
 
 
 def _carry_on(before: Experiment, after: Experiment) -> None:

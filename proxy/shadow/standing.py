@@ -42,6 +42,12 @@ class Tally:
             elif score.primary is not None and score.candidate is not None:
                 self.ratios[score.metric] = self.ratios.get(score.metric, Ratio()).plus(score.candidate, score.primary)
 
+    def rate(self, scores: Iterable[Score]) -> None:
+        """Scores that came later than their units."""
+        for score in scores:
+            if score.bin is not None:
+                self.count(score.metric, score.bin, 1)
+
     def copy(self) -> Tally:
         """What another thread may read while units are added to this one."""
         made = Tally()

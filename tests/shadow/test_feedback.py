@@ -54,7 +54,7 @@ def test_it_decides_where_both_were_rated(tmp_path: Path) -> None:
                     await say(proxy, pair["shadow_id"], 0.0)  # the first word counts
                 await proxy.until(lambda: proxy.one.state is not State.RUNNING)
                 assert (proxy.one.state, proxy.one.label) == (State.PROMOTE, "better")
-                assert proxy.one.tally.counts["feedback"] == {200: 120}
+                await proxy.until(lambda: proxy.one.tally.counts["feedback"] == {200: 120})
                 await say(proxy, pairs[0]["shadow_id"], 0.0)
                 await proxy.app.mirror._rate()
                 assert proxy.one.tally.counts["feedback"] == {200: 120}, "a pair has one score for all time"

@@ -270,6 +270,37 @@ def test_what_was_lost_with_a_killed_process_is_counted(tmp_path: Path) -> None:
     run(test())
 
 
+def test_several_processes_with_one_store_come_to_one_verdict(tmp_path: Path) -> None:
+    """Each knows what the others found, scores no conversation that another has scored, and spends of one budget."""
+
+    async def test() -> None:
+        async with Scripted({"primary": PRIMARY, "candidate": PRIMARY}).serving() as there:
+            told = config(tmp_path, there.url, {"x": experiment(primary={"kind": "validity", "margin": 0.9})})
+            async with rig(told) as one, rig(told) as other:
+                await one.ask("both", **JSON)
+                await one.until(lambda: bool(Ledger(tmp_path / "exchanges.db").rows("SELECT 1 FROM shadow_pairs")))
+                await one.until(lambda: all(each.app.mirror._sharing.begun for each in (one, other)))  # type: ignore[union-attr]
+                for number in range(6):
+                    await one.ask(f"one {number}", **JSON)
+                    await other.ask(f"other {number}", **JSON)
+                for proxy in (one, other):
+                    await proxy.until(lambda proxy=proxy: proxy.one.tally.units == 13)  # type: ignore[misc]
+                await other.ask("both", **JSON)
+                await other.idle()
+                for proxy in (one, other):
+                    await proxy.until(lambda proxy=proxy: proxy.one.counts.get("completed") == 14)  # type: ignore[misc]
+                    assert proxy.one.tally.units == 13
+                    assert proxy.one.tally.counts["validity"] == {100: 13}
+                    assert proxy.one.budget.spent == pytest.approx(14 * 120e-6)
+                    assert adds_up(proxy.one)
+        (row,) = Ledger(tmp_path / "exchanges.db").rows(
+            "SELECT sum(scored) AS units, count(*) AS pairs FROM shadow_pairs"
+        )
+        assert row == {"units": 13, "pairs": 14}
+
+    run(test())
+
+
 def test_it_heeds_what_the_command_line_notes(tmp_path: Path) -> None:
     from proxy.cli import main
 

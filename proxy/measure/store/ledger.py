@@ -231,6 +231,12 @@ class Ledger:
                 self._events(connection, "experiment = ?", experiment),
             )
 
+    def pairs_after(self, n: int) -> tuple[int, int]:
+        """The number of the last pair, and how many there are after number `n`."""
+        with self._open() as connection:
+            last, count = connection.execute("SELECT max(n), count(*) FROM shadow_pairs WHERE n > ?", (n,)).fetchone()
+            return last if last is not None else n, count
+
     def events(self, after: int) -> list[Event]:
         """Newer than number `after`, oldest first."""
         with self._open() as connection:
