@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
+from proxy.wire.chunk import Json
 from proxy.wire.request import (
     BOOLEAN,
     INTEGER,
@@ -34,6 +35,12 @@ class PlainRequest(Request):
     __slots__ = ()
 
     needs: ClassVar[tuple[str, ...]] = ()
+    streams: ClassVar[bool] = False
+    """The operation can be streamed; where it cannot, `stream` in a request means nothing."""
+
+    def __init__(self, raw: bytes, body: Json) -> None:
+        super().__init__(raw, body)
+        self.stream = self.stream and self.streams
 
     @classmethod
     def parse(cls, raw: bytes, headers: Headers = ()) -> Self:
@@ -92,6 +99,7 @@ class ImagesRequest(PlainRequest):
     __slots__ = ()
 
     operation = "images"
+    streams = True
     needs = ("prompt",)
 
     @property

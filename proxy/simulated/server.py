@@ -300,9 +300,16 @@ class Simulated:
         shares = [share for word, share in self.bias.items() if word.encode() in wanted.key]
         return self.skill if not shares else min(shares)
 
+    def _read(self, request: Request) -> Wanted:
+        """A request that no dialect foresaw is the asker's fault, as with real providers."""
+        try:
+            return self.dialect.read(request, self.rules)
+        except (TypeError, AttributeError, LookupError) as error:
+            raise Complaint(400, f"The request could not be read: {error}") from error
+
     def _reply(self, request: Request) -> tuple[Reply, Fault | None]:
         fault = self._fault(request)
-        wanted = self.dialect.read(request, self.rules)
+        wanted = self._read(request)
         self.stats.streams += wanted.stream
         try:
             answer = plan(

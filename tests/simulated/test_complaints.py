@@ -216,3 +216,17 @@ def test_unknown_paths(method: str, path: str) -> None:
 
     stats = run(scenario, models=["m"]).stats
     assert (stats.requests, stats.others) == (0, 2)
+
+
+@pytest.mark.parametrize("junk", [[5], [[]], [None], {"a": 1}, 5])
+def test_what_nobody_foresaw_is_refused_too(junk: object) -> None:
+    """The Responses API's input, which no schema here describes to the last part; the server lives on."""
+
+    async def scenario(simulated: Simulated) -> None:
+        for _ in range(2):
+            body = {"model": "m", "input": [{"role": "user", "content": junk}, {"type": junk}]}
+            message = await answer(simulated, body, path="/v1/responses")
+            assert message.status == 400
+            assert json.loads(message.body)["error"]["type"] == "invalid_request_error"
+
+    assert run(scenario).stats.rejected == 2
