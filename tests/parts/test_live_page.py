@@ -55,7 +55,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
         locked = {
             **config,
             "server": {"admin_token": TOKEN},
-            "keys": [{"name": "app", "key": "sk-app-0123456789abcdef"}],
+            "keys": [{"name": "app", "key": "sk-app-0123456789abcdef", "rpm": 600, "budget": {"per_day": 5}}],
         }
         with (
             processes.proxy(config, folder / "open") as proxy,

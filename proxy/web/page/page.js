@@ -158,6 +158,25 @@ function drawVerdicts(experiments) {
     h('tr', {}, h('td', { class: 'left next', colspan: 7 }, one.next))])));
 }
 
+// -- keys with limits
+
+function drawKeys(keys) {
+  $('keys').hidden = !keys.length;
+  const heads = [['Key', 'left'], ['Requests a minute'], ['Tokens a minute'], ['Budgets', 'left'], ['Refused', 'left']];
+  const room = (one) => (one === null ? NONE : h('span', { class: one.left < one.limit / 10 ? 'bad' : null }, `${short(Math.max(0, Math.floor(one.left)))} of ${short(one.limit)} left`));
+  const spans = { day: 'a day', month: 'a month', total: 'in all' };
+  const budget = (one) => h('span', { class: 'metric' },
+    h('span', { class: one.spent_usd >= one.limit_usd ? 'bad' : one.spent_usd >= 0.8 * one.limit_usd ? 'warn' : null }, `${money(one.spent_usd)} of ${money(one.limit_usd)} ${spans[one.span]}`),
+    one.renews_at === null ? null : h('small', {}, ` renews ${new Date(one.renews_at * 1000).toISOString().slice(5, 16).replace('T', ' ')} UTC`));
+  const refused = (one) => Object.entries(one.refused).filter(([, n]) => n).map(([limit, n]) => `${limit} ${count(n)}`).join(', ');
+  $('limits').replaceChildren(
+    h('thead', {}, h('tr', {}, heads.map(([name, kind]) => h('th', { scope: 'col', class: kind }, name)))),
+    h('tbody', {}, keys.map((one) => h('tr', {}, h('th', { scope: 'row' }, one.key),
+      h('td', {}, room(one.rpm)), h('td', {}, room(one.tpm)),
+      h('td', { class: 'left metrics' }, one.budget.length ? one.budget.map(budget) : NONE),
+      h('td', { class: `left ${refused(one) ? 'warn' : 'quiet'}` }, refused(one) || NONE)))));
+}
+
 // -- exchanges
 
 function drawExchanges() {
@@ -228,7 +247,20 @@ async function refresh() {
   else tell('live', state.paused ? `paused at ${clock(stats.now)}` : 'live');
 }
 
+// Whoever reads the list must not lose what he reads: it stands still under the pointer, under a keyboard's focus and
+// behind the drawer. `state.anew`: something else was asked for.
+function held() {
+  const list = $('exchanges');
+  const reading = list.matches(':hover') || list.querySelector(':focus-visible') || document.getElementById('drawer').open;
+  return Boolean(reading) && state.exchanges.length > 0 && !state.anew;
+}
+
 async function refreshExchanges() {
+  if (held()) {
+    $('exchanges-note').textContent = 'Held still while you are on it; it goes on when you leave.';
+    return;
+  }
+  state.anew = false;
   try {
     state.exchanges = (await read(`api/exchanges?limit=15&origin=live${narrowed()}`)).exchanges;
     state.noStore = null;
@@ -255,6 +287,7 @@ async function turn() {
     if (performance.now() >= exchangesDue) {
       await refreshExchanges();
       drawVerdicts((await read('api/shadow')).experiments);
+      drawKeys((await read('api/keys')).keys);
       exchangesDue = performance.now() + EXCHANGES_MS - STATS_MS / 2;
     }
   } catch (error) {
@@ -279,11 +312,13 @@ function choice(box, options, chosen, choose) {
 
 choice($('window'), Object.fromEntries(Object.keys(WINDOWS).map((one) => [one, one])), state.window, (value) => {
   state.window = value;
+  state.anew = true;
   exchangesDue = 0;
   turn();
 });
 choice($('filter'), FILTERS, state.filter, (value) => {
   state.filter = value;
+  state.anew = true;
   exchangesDue = 0;
   turn();
 });

@@ -105,6 +105,22 @@ const checks = {
     await page.locator('#drawer[open]').waitFor({ state: 'detached' });
     assert.ok(await page.evaluate(() => Boolean(document.activeElement.dataset.exchange)), 'the focus does not come back');
   },
+  async 'the list stands still while somebody reads it'() {
+    const page = await visit(open, { viewport: { width: 1280, height: 1600 } });
+    await page.locator('[data-exchange]').first().waitFor();
+    await page.locator('#exchanges tbody tr').nth(3).hover();
+    await page.locator('#exchanges-note', { hasText: 'Held still' }).waitFor();
+    await page.mouse.move(2, 2);
+    await page.locator('#exchanges-note', { hasText: 'The latest' }).waitFor();
+    await page.locator('.skip').focus();
+    await page.locator('[data-exchange]').first().focus();
+    await page.keyboard.press('Enter');
+    await page.locator('#drawer[open] .body').waitFor();
+    await page.locator('#exchanges-note', { hasText: 'Held still' }).waitFor();
+    await page.keyboard.press('Escape');
+    await page.locator('#drawer[open]').waitFor({ state: 'detached' });
+    assert.ok(await page.evaluate(() => Boolean(document.activeElement.dataset.exchange)), 'the focus does not come back');
+  },
   async 'the arrows read the charts'() {
     const page = await visit(open);
     await page.locator('canvas').nth(8).waitFor();
@@ -117,7 +133,7 @@ const checks = {
   async 'breakers and shadow experiments are shown'() {
     const page = await visit(open);
     await page.locator('#verdicts tbody tr').first().waitFor();
-    const experiment = await page.locator('#verdicts tbody tr').innerText();
+    const experiment = await page.locator('#verdicts tbody tr').first().innerText();
     assert.match(experiment, /good-for-chat\s+chat\s+good\/m\s+report only/);
     const states = await page.locator('#targets tbody td:nth-child(2)').allInnerTexts();
     assert.ok(states.slice(0, 2).every((text) => /closed|open|half open/.test(text)), states.join());
@@ -146,6 +162,8 @@ const checks = {
     await page.locator('#status', { hasText: 'live' }).waitFor();
     await page.reload();
     await page.locator('#status', { hasText: 'live' }).waitFor();
+    await page.locator('#limits tbody tr').waitFor();
+    assert.match(await page.locator('#limits tbody').innerText(), /app\s+600 of 600 left\s+–\s+\$0 of \$5\S* a day renews \d\d-\d\d 00:00 UTC/);
     const kept = await page.evaluate(() => [localStorage.length, document.cookie, location.href]);
     assert.deepEqual(kept, [0, '', locked]);
   },
