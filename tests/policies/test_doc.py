@@ -32,3 +32,15 @@ def test_the_examples_load() -> None:
     config = parse(example, source="doc", format="yaml", env={})
     assert config.warnings == ()
     assert "tokens='>30000'" in repr(policy_of(config.routes["chat"].policy))
+
+
+def test_the_simulation_of_one_s_own_figures_runs_as_the_page_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (said,) = re.findall(r"```\n(ordered .*?)```", TEXT, re.DOTALL)
+    exec(code.replace('"round_robin", "least_loaded", "fastest", ', ""), {})  # noqa: S102  (our own page)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2
+    until = len("ordered                          100.00% answered")
+    assert {line[:until] for line in shown} < {line[:until] for line in said.splitlines()}
