@@ -69,6 +69,31 @@ def key_check() -> Part:
     return lambda: gate.client(headers)
 
 
+def key_limits() -> Part:
+    """What a key with limits pays beside, and no other: admitted, settled and charged."""
+    from policies.allowance import Allowed
+    from proxy.allowances import Allowances, admit, settle
+    from proxy.clock import RealClock
+    from proxy.wire.chat import ChatRequest
+
+    allowances = Allowances(RealClock(), None)
+    one = allowances.load({"bench": Allowed(rpm=1e12, tpm=1e15, per_day=1e12)})["bench"]
+    ask, exchange = ChatRequest.parse(chat_body("one", False)), _exchange()
+    exchange.key = "bench"
+
+    class Run:
+        def __init__(self) -> None:
+            self.exchange = exchange
+
+    run: Any = Run()
+
+    def once() -> None:
+        settle(one, admit(one, run, ask), exchange)
+        allowances.accept(exchange)
+
+    return once
+
+
 def _plan(model: str) -> Part:
     from proxy.wire.chat import ChatRequest
 
@@ -327,6 +352,7 @@ def store_whole() -> Part:
 
 PARTS: dict[str, tuple[Callable[[], Part], int]] = {
     "key check": (key_check, 1),
+    "key limits, where a key has them": (key_limits, 1),
     "request: parse and check": (request_parse, 1),
     "request: rewrite for upstream": (request_for_upstream, 1),
     "plan: one target": (plan_one, 1),
