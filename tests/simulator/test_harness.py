@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from policies.retry import Budget
 from policies.verdict import Kind
 from proxy.bench.simulate import Fault, Figures, Traffic
+from tests.processes import REPOSITORY
 from tests.simulator.cluster import burst, capacity, run, slow_one, three, trap
 from tests.simulator.naive import Greedy, LeastLoaded, RoundRobin, TwoChoices
 
@@ -19,6 +24,26 @@ def test_the_same_seed_gives_the_same_trace() -> None:
     assert {"ok", "client_closed"} <= {row.outcome for row in first.rows}
     assert first.trace() == run(world, traffic).trace()
     assert first.digest() != run(world, traffic, seed=2).digest()
+
+
+def test_another_process_with_other_hashes_gives_it_too() -> None:
+    code = """
+from proxy.bench.simulate import Fault, Figures, Traffic
+from tests.simulator.cluster import run
+world = {name: Figures(slots=50, tail=0.05, faults=(Fault("hang", 5, 9, rate=0.5),)) for name in "abc"}
+for policy in ("fastest", "sticky", "bandit"):
+    route = f"policy: {policy}\\nhedge: {{after: p95, budget: 5%}}"
+    print(run(world, Traffic(((20.0, 10.0),), units=50), route).digest())
+"""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, cwd=REPOSITORY,
+            capture_output=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(digests) == 1
+    assert len(digests.pop().split()) == 3
 
 
 def test_a_healthy_cluster_serves_everybody_at_its_own_pace() -> None:
