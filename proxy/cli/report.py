@@ -121,7 +121,7 @@ def _reconciled(args: argparse.Namespace) -> str:
     if not args.invoice or not args.provider:
         raise ValueError("write: weighbridge report reconcile INVOICE.csv --provider NAME --since 2026-11-01")
     with reading(path_of(args)) as connection:
-        return compared(connection, args.invoice, args.provider, iso(args.since), iso(args.until + 1), args.format)
+        return compared(connection, args.invoice, args.provider, iso(args.since), iso(args.until), args.format)
 
 
 def plain(now: Report, before: Report | None, differ: dict[str, dict[str, str]]) -> dict[str, Any]:

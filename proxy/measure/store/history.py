@@ -45,7 +45,7 @@ class Window(NamedTuple):
 
 def window(connection: sqlite3.Connection, since: float, until: float) -> Window:
     """Of what the window [since, until) is made. Read in the transaction in which the rows are read."""
-    records = _up(rollups.gone(connection, rollups.RECORDS_GONE) or _oldest(connection), MINUTE)
+    records = _up(kept_since(connection), MINUTE)
     minutes = min(_up(rollups.gone(connection, rollups.MINUTES_GONE), DAY), records)
     counted = rollups.watermark(connection)
     if since >= records:
@@ -77,6 +77,11 @@ def sums(connection: sqlite3.Connection, of: Window, only: Mapping[str, str]) ->
         for row in rollups.read(connection, span, iso(begin)[:length], iso(end)[:length]):
             if all(row[name] == value for name, value in only.items()):
                 yield row
+
+
+def kept_since(connection: sqlite3.Connection) -> float:
+    """No single record of after that moment is gone; seconds since the epoch, 0 where none is gone at all."""
+    return rollups.gone(connection, rollups.RECORDS_GONE) or _oldest(connection)
 
 
 def _oldest(connection: sqlite3.Connection) -> float:

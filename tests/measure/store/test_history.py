@@ -190,6 +190,32 @@ def test_the_command_tells_where_from_and_refuses_what_sums_do_not_hold(
         assert "single records only, which are kept since" in capsys.readouterr().err
 
 
+def test_an_invoice_of_months_is_compared_with_all_that_was_spent(
+    stores: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _, whole = stores
+    since, until = START + 40 * DAY, START + 99 * DAY
+    query = (
+        "SELECT substr(at, 1, 10), sum(cost_usd) FROM v_attempts WHERE provider = 'openai' AND at >= ? AND at < ?"
+        " GROUP BY 1"
+    )
+    spent = dict(whole.execute(query, (upkeep.iso(since), upkeep.iso(until))).fetchall())
+    (tmp_path / "invoice.csv").write_text(
+        "\n".join(["date,cost", *(f"{day},{usd:.9f}" for day, usd in spent.items()), f"{upkeep.iso(until)[:10]},99"]),
+        "utf-8",
+    )
+    asked = ["report", "reconcile", str(tmp_path / "invoice.csv"), "--provider", "openai", "--storage", str(path)]
+    asked += ["--since", upkeep.iso(since), "--until", upkeep.iso(until)]
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert "the store has 100.00% of what invoice.csv bills" in out
+    assert f"days before {upkeep.iso(NOW - 3 * DAY)[:10]} are from sums by the day" in out
+    assert main([*asked, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["day"]: pytest.approx(row["store_usd"]) for row in found["rows"]} == spent
+    assert found["from_daily_sums_before"] == upkeep.iso(NOW - 3 * DAY)[:10]
+
+
 def test_sums_of_before_the_columns_do_not_tell_what_they_cannot(stores: Any, tmp_path: Path) -> None:
     path, _, whole = stores
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
