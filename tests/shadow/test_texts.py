@@ -13,7 +13,7 @@ from proxy.measure.store.ledger import Ledger
 from proxy.shadow.lines import as_lines
 from proxy.shadow.page import as_html
 from proxy.shadow.report import report
-from tests.shadow.rig import config, experiment, rig
+from tests.shadow.rig import Rig, config, experiment, rig
 from tests.shadow.scripted import INVALID, REFUSAL, VALID, Model, Scripted
 
 JSON = {"response_format": {"type": "json_object"}}
@@ -34,6 +34,7 @@ def test_the_worst_pairs_texts(tmp_path: Path, capture: str, stream: bool) -> No
             async with rig(config(tmp_path, there.url, shadow, **more)) as proxy:
                 await proxy.ask("Mail me \x1b[31m at me@example.org", stream=stream, **JSON)
                 await proxy.idle()
+                await _seen_by_raters(proxy, tmp_path, capture != "none")
         ledger = Ledger(tmp_path / "exchanges.db")
         for name, said in (("x", INVALID), ("y", REFUSAL)):
             told = report(ledger, name, "2026-11-01")
@@ -56,6 +57,21 @@ def test_the_worst_pairs_texts(tmp_path: Path, capture: str, stream: bool) -> No
         assert len(ledger.rows("SELECT 1 FROM bodies")) == (3 if capture != "none" else 0)
 
     asyncio.run(test())
+
+
+async def _seen_by_raters(proxy: Rig, folder: Path, kept: bool) -> None:
+    """Both answers of a pair, by the ids that `v_shadow_pairs` has."""
+    assert proxy.app.store is not None
+    await asyncio.to_thread(proxy.app.store.flush)
+    await proxy.app.mirror._write()
+    ledger = Ledger(folder / "exchanges.db")
+    (pair,) = ledger.rows("SELECT live_id, shadow_id FROM v_shadow_pairs WHERE experiment = 'x'")
+    for id in pair.values():
+        if kept:
+            await proxy.until(lambda id=id: bool(ledger.rows("SELECT 1 FROM bodies WHERE id = ?", (id,))))  # type: ignore[misc]
+        told = (await proxy.client.get(f"/api/exchanges/{id}")).json()
+        assert (told["bodies"] is not None) == kept
+        assert not kept or "city" in told["bodies"]["answer"]
 
 
 def _texts(one: dict[str, Any]) -> tuple[Any, Any, Any]:
