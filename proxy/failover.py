@@ -43,7 +43,7 @@ def after(
     if plan.spare:
         tries.more([target.context_window for target in plan.spare])
         plan = plan._replace(targets=[*plan.targets, *plan.spare], spare=())
-    shut = _shut(plan.targets, ask, place, tries, kind, now)
+    shut = _shut(plan.targets, ask, place, tries, kind, now, early=step is not None)
     return plan, tries.next(place, kind, wait, remaining, rng, shut) or step
 
 
@@ -60,16 +60,22 @@ def _avoid(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, k
     return avoid
 
 
-def _shut(targets: Sequence[Target], ask: Request, failed: int, tries: Tries, kind: Kind, now: float) -> list[int]:
-    """Places that must not be asked even where all else has failed; what was in trouble may be well again."""
+def _shut(
+    targets: Sequence[Target], ask: Request, failed: int, tries: Tries, kind: Kind, now: float, *, early: bool
+) -> list[int]:
+    """Places that must not be asked even where all else has failed; what was in trouble may be well again.
+
+    `early`: where it failed may be tried again, so that who asked for a pause, or has no key or model, is not asked.
+    """
     shut = []
     for place, target in enumerate(targets):
         condition = target.condition
         reason = target.barred(now, ask) if tries.untried(place) else ""
         full = reason in (Passed.LIMIT, Passed.BUSY) or (reason == Passed.COOLING and not condition.may_knock(now))
+        stands = early and reason not in ("", Passed.BREAKER)
         # Where slowness is the trouble of both, more tries would make it worse.
         slow = reason and kind is condition.kind is Kind.TIMEOUT
-        if full or slow or not condition.affords(VERDICTS[kind].weight, place != failed, now):
+        if full or stands or slow or not condition.affords(VERDICTS[kind].weight, place != failed, now):
             shut.append(place)
     return shut
 

@@ -20,18 +20,21 @@ def ills(rng: Random, until: float) -> tuple[Fault, ...]:
     while at < until - 10.0:
         end = at + rng.uniform(2.0, 20.0)
         kind = rng.choice(["fail", "refuse", "hang", "throttle"])
-        rate, wait = rng.choice([0.3, 0.5]), rng.choice([None, 1.0, 5.0])
+        rate, wait = rng.choice([0.3, 0.5]), rng.choice([1.0, 2.0, 5.0])
         faults.append(Fault(kind, at, end, rate=rate, retry_after=wait))  # type: ignore[arg-type]
         at = end + rng.uniform(0.0, 15.0)
     return tuple(faults)
 
 
 def needless(result: Result) -> int:
-    """Failures of requests during all of which some target was well."""
+    """Failures of requests during all of which some target was well and had not asked for a pause."""
     return sum(
         not row.ok
         and any(
-            all(fault.end < row.at or fault.begin > row.end for fault in target.figures.faults)
+            all(
+                fault.end + (fault.retry_after or 0.0) < row.at or fault.begin > row.end
+                for fault in target.figures.faults
+            )
             for target in result.targets.values()
         )
         for row in result.rows
@@ -53,6 +56,16 @@ def test_what_was_passed_over_is_asked_before_the_last_tries_are_spent() -> None
     world = {"c": Figures(slots=200, faults=(Fault("fail", 5.0, 15.0),))}
     world |= {name: Figures(slots=200, faults=(Fault("fail", 16.0, 40.0),)) for name in "ab"}
     assert run(world, Traffic(((45.0, RATE),))).between(16.0, 45.0).success == 1.0
+
+
+def test_who_asked_for_a_pause_is_not_asked_while_the_other_may_be_tried_again() -> None:
+    world = {
+        "b": Figures(slots=200, faults=(Fault("throttle", 2.0, 2.6, retry_after=200.0),)),
+        "a": Figures(slots=200, faults=(Fault("fail", 3.0, 60.0, rate=0.1),)),
+    }
+    result = run(world, Traffic(((60.0, RATE),)), "retries: {per_request: 2}\nbreaker: false")
+    assert not [one for one in result.attempts("b") if one.begun > 3.0]
+    assert result.success > 0.97
 
 
 def test_one_that_hung_once_and_is_well_again_is_asked_after_a_timeout() -> None:
