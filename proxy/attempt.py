@@ -65,6 +65,7 @@ class Try:
         "_decoder",
         "_due_ns",
         "_failed",
+        "_hurried",
         "_minted",
         "_replay",
         "_reply",
@@ -86,6 +87,7 @@ class Try:
         minted: Minted,
         replay: bool = True,
         tells: bool = False,
+        hurried: bool = False,
     ) -> None:
         self.target = target
         self.ask = ask
@@ -96,6 +98,8 @@ class Try:
         self._decoder: Decoder = _UNREAD
         self.tells = tells
         """The client said how long it waits: the upstream is told what is left of that."""
+        self._hurried = hurried
+        """The client gives it less time than the config does."""
         self.writer: Writer | None = None
         """Puts the answer into the client's form; None where it has that already."""
         self._connection: Connection | None = None
@@ -359,9 +363,19 @@ class Try:
             return UpstreamError(Kind.CONNECT, "deadline", "no connection before the deadline")
         if reason == DRAIN:
             return UpstreamError(Kind.INTERNAL, DRAIN, "the proxy is shutting down")
+        self.attempt.hurried = self._hurried and self._was_short(reason)
+        whose = "the client's own limit" if self.attempt.hurried else f"the {reason} deadline"
         if committed:
-            return UpstreamError(Kind.STALL, "deadline", f"no content before the {reason} deadline", status=200)
-        return UpstreamError(Kind.TIMEOUT, "deadline", f"no answer before the {reason} deadline")
+            return UpstreamError(Kind.STALL, "deadline", f"no content before {whose}", status=200)
+        return UpstreamError(Kind.TIMEOUT, "deadline", f"no answer before {whose}")
+
+    def _was_short(self, reason: str) -> bool:
+        """The limit that passed was shorter than the target's own; else one client could open its breaker for all."""
+        if reason != "first":
+            return reason == "total"
+        timeouts = self.target.timeouts
+        own = timeouts.answer if not self.ask.stream else timeouts.ttft_reasoning if self.ask.reasons else timeouts.ttft
+        return self._clock.now() - (self.attempt.marks.sent or self.attempt.marks.received) < own
 
     def _unreadable(self, fault: Exception) -> UpstreamError:
         """A decoder's own fault. It should have said what is wrong with the answer; that it is no answer is certain."""

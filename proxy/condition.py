@@ -16,7 +16,7 @@ from policies.breaker import Breaker, State
 from policies.limits import NEAR, Limits, Need, Reservation
 from policies.recent import Peak, Recent
 from policies.retry import PATIENCE, Budget
-from policies.verdict import VERDICTS, Health, Kind
+from policies.verdict import Health, Kind
 from proxy.clock import Clock
 from proxy.providers.allowances import allowances
 from proxy.record import Attempt
@@ -304,7 +304,7 @@ class Condition:
                 log.warning("target %s works again: its breaker is closed", self.name)
             self._measure(attempt)
             return
-        judged = VERDICTS[attempt.kind].health
+        judged = attempt.health
         if judged is Health.FAILURE:
             self._failed(attempt, now, probe, answered)
         else:

@@ -85,6 +85,7 @@ class Run:
     __slots__ = (
         "_engine",
         "_form",
+        "_hurries",
         "_relayed_ns",
         "_sending_ns",
         "_try",
@@ -105,6 +106,8 @@ class Run:
         self._try: Try | None = None
         self._wants_usage = False
         self._form: Form = OPENAI
+        self._hurries = False
+        """The client gives it less time than the route does."""
         self._sending_ns = 0
         """Since when the client is waited for; 0 if it is not."""
         self._relayed_ns = 0
@@ -141,7 +144,9 @@ class Run:
         self._wants_usage = ask.wants_usage
         self._form = ask.form
         received = exchange.marks.received
-        self.deadline.total(received + min(plan.targets[0].timeouts.total, self.most_ns))
+        total = plan.targets[0].timeouts.total
+        self._hurries = self.most_ns < total
+        self.deadline.total(received + min(total, self.most_ns))
         place, wait_ns, tries = 0, 0, None
         if not plan.targets[0].condition.quiet:
             place, wait_ns = await self._enter(plan, ask)
@@ -152,8 +157,9 @@ class Run:
             replay = min(limits.per_target, limits.per_request) >= 2 if tries is None else tries.may_replay(place)
             replay = replay and ask.repeatable
             one = Try(
-                plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted(), replay, self._tells
-            )
+                plan.targets[place], ask, attempt, engine.clock, self.deadline, self._minted(), replay, self._tells,
+                self._hurries,
+            )  # fmt: skip
             left = len(plan.targets) if tries is None else max(1, tries.fresh)
             first_ns = _first(plan.targets[place], ask, self.deadline.remaining(now) // left)
             race = None
@@ -357,7 +363,9 @@ class Run:
             if not (well and room) or target.barred(now / SECOND, ask) or not hedges.spend():
                 return None
             attempt = self._begin_attempt(target, now, 0)
-            return Try(target, ask, attempt, self._engine.clock, deadline, self._minted(), False, self._tells)
+            return Try(
+                target, ask, attempt, self._engine.clock, deadline, self._minted(), False, self._tells, self._hurries
+            )
 
         return Race(other, delay, min(_first(target, ask, first_ns), first_ns), self.deadline, make, begin)
 

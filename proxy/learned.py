@@ -24,7 +24,7 @@ from policies.conditional import Conditional
 from policies.fastest import Fastest
 from policies.recent import Recent
 from policies.rollout import Event, Rollout
-from policies.verdict import VERDICTS, Health
+from policies.verdict import Health
 from proxy.measure.store import learned as table
 from proxy.record import Attempt, Decision, Exchange, Origin
 from proxy.upstreams import Target
@@ -127,7 +127,7 @@ class Learner:
     def accept(self, exchange: Exchange) -> None:
         """An exchange of this route has ended."""
         for attempt in exchange.attempts:
-            health = VERDICTS[attempt.kind].health
+            health = attempt.health
             if health is Health.NEUTRAL:
                 continue
             self._learn(attempt, health is Health.SUCCESS, exchange)
@@ -192,7 +192,7 @@ class Learner:
         if decision is None or not exchange.attempts or not decision.unit:
             return
         first = exchange.attempts[0]
-        health = VERDICTS[first.kind].health
+        health = first.health
         if health is Health.NEUTRAL or first.target != decision.candidates[0]:
             return
         well, took = health is Health.SUCCESS, _ttft(first)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from policies.verdict import Kind, Outcome
+from policies.verdict import VERDICTS, Health, Kind, Outcome
 from proxy.wire.chunk import Json
 from proxy.wire.trace import Trace
 from proxy.wire.usage import Usage
@@ -107,6 +107,7 @@ class Attempt:
         "dropped",
         "finish_reason",
         "gaps",
+        "hurried",
         "kind",
         "marks",
         "model",
@@ -142,6 +143,8 @@ class Attempt:
         self.outcome: Outcome = Outcome.OK
         self.status: int | None = None
         """HTTP status of the upstream; None if it never answered."""
+        self.hurried = False
+        """It was ended by the client's own limit of time, shorter than ours."""
         self.retry_after: float | None = None
         self.detail = ""
         self.dropped: tuple[str, ...] = ()
@@ -166,6 +169,11 @@ class Attempt:
         self.replayed = False
         self.wait_ns = 0
         """Deliberate pause before this attempt (back-off)."""
+
+    @property
+    def health(self) -> Health:
+        """What it says of the target. A client's own hurry says nothing: one could open a breaker for all."""
+        return Health.NEUTRAL if self.hurried else VERDICTS[self.kind].health
 
 
 class Decision(NamedTuple):

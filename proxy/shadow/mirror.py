@@ -180,6 +180,8 @@ class Mirror:
             return "client_left"
         if not exchange.attempts:
             return "not_served"
+        if exchange.attempts[0].hurried:
+            return "client_left"
         if answer is None:
             return "too_large"
         return self._pressed(experiment)

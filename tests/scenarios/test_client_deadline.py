@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policies.retry import Limits
-from policies.verdict import Kind
+from policies.verdict import Health, Kind, Outcome
 from proxy.upstreams import Timeouts
-from tests.scenarios.playbook import SECOND, Head, Wait, call, error, good
+from tests.scenarios.playbook import HELLO, ROLE, SECOND, Data, Head, Wait, call, error, good
 
 SILENT = [Head(), Wait(700)]
 
@@ -42,7 +42,29 @@ def test_the_answer_comes_by_then(stream: bool) -> None:
     assert seen.status == 504
     assert seen.exchange.marks.end - seen.exchange.marks.received == 3 * SECOND
     assert seen.kinds == [Kind.TIMEOUT] * 2
+    assert [one.health for one in seen.exchange.attempts] == [Health.NEUTRAL] * 2
+    assert (seen.exchange.outcome, seen.error["code"]) == (Outcome.TIMEOUT, "upstream_timeout")
     assert seen.tries == ["a", "b"], "each had its share"
+
+
+def test_what_is_late_by_our_own_limits_is_the_target_s_fault_all_the_same() -> None:
+    late = Timeouts(ttft=2 * SECOND, stall=2 * SECOND)
+    seen = call({"a": [SILENT]}, stream=True, headers={"x-weighbridge-timeout": "30s"}, timeouts=late)
+    assert [one.health for one in seen.exchange.attempts] == [Health.FAILURE]
+    stalled = [Head(), Data(ROLE + HELLO), Wait(50)]
+    seen = call({"a": [stalled]}, stream=True, headers={"x-weighbridge-timeout": "30s"}, timeouts=late)
+    assert [one.health for one in seen.exchange.attempts] == [Health.FAILURE]
+    short = Timeouts(total=3 * SECOND)
+    seen = call({"a": [SILENT]}, stream=True, headers={"x-weighbridge-timeout": "9s"}, timeouts=short)
+    assert [one.health for one in seen.exchange.attempts] == [Health.FAILURE]
+
+
+def test_a_stream_that_the_client_s_limit_ends_is_no_failure_of_the_target() -> None:
+    stalled = [Head(), Data(ROLE + HELLO), Wait(50)]
+    seen = call({"a": [stalled]}, stream=True, headers={"x-weighbridge-timeout": "3s"})
+    (one,) = seen.exchange.attempts
+    assert (one.kind, one.health, seen.done) == (Kind.STALL, Health.NEUTRAL, False)
+    assert "the client's own limit" in one.detail
 
 
 def test_it_cannot_make_the_proxy_wait_longer() -> None:
