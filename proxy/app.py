@@ -154,11 +154,13 @@ class App:
             reasons.append(self.store.degraded)
         if self.allowances.degraded is not None:
             reasons.append(self.allowances.degraded)
+        # Of targets that a client named directly nothing is told: anybody may ask how ready we are.
+        configured = {target.name for target in self.router.targets}
         reasons += [
             f"target {one['target']}: {_words(one['barred'] or one['breaker'])}"
             f" (last error: {_words(one['last_error'])})"
             for one in self.upstreams.snapshot()
-            if one["barred"] or one["breaker"] != State.CLOSED
+            if one["target"] in configured and (one["barred"] or one["breaker"] != State.CLOSED)
         ]
         return reasons
 

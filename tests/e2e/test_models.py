@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests import processes
 from tests.e2e.everyone import everyone
 
 
@@ -41,3 +42,19 @@ def test_a_provider_that_is_down_is_left_out(tmp_path: Path) -> None:
         told = names(world.proxy.ask("/v1/models"))
     assert "openai/simulated" in told
     assert not any(name.startswith("down/") for name in told)
+
+
+def test_how_ready_it_is_tells_nothing_of_what_clients_named(tmp_path: Path) -> None:
+    """Anybody may ask for it, and a name that a client made up would make the proxy look degraded."""
+    asked = {"messages": [{"role": "user", "content": "x"}]}
+    with processes.upstream(tmp_path / "up", "--model", "known") as up:
+        config = {
+            "providers": {"up": {"base_url": up.base_url, "api_key": None}},
+            "routes": {"chat": {"targets": ["up/gone"]}},
+        }
+        with processes.proxy(config, tmp_path) as proxy:
+            assert proxy.ask("/v1/chat/completions", {**asked, "model": "up/made-up"}).status == 404
+            assert proxy.ask("/readyz").json()["degraded"] == []
+            assert proxy.ask("/v1/chat/completions", {**asked, "model": "chat"}).status == 404
+            (told,) = proxy.ask("/readyz").json()["degraded"]
+    assert told.startswith("target up/gone: model missing")
