@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -143,14 +144,8 @@ def _config_file(named: str | None) -> Path | None:
 
 def _candidate(config: Config, name: str, ledger: Ledger) -> Candidate | None:
     """As the config, or whoever made the experiment over the API, wrote it."""
-    import json
-
-    from proxy.experiments import checked
-
     base, _, arm = name.partition(":")
-    section, made = config.shadow.get(base), ledger.created()
-    if section is None and base in made:
-        section = checked(json.loads(made[base]), config)
+    section = _with_created(config, ledger).shadow.get(base)
     return section.arms.get(arm) if section is not None else None
 
 
@@ -169,7 +164,7 @@ def _list(config: Config | None, ledger: Ledger | None) -> Iterator[str]:
     from proxy.shadow.lines import as_list, money
     from proxy.shadow.report import names, report
 
-    configured = [] if config is None else list(consent(config, ledger))
+    configured = [] if config is None else list(consent(_with_created(config, ledger), ledger))
     yield from configured
     known = names(ledger) if ledger is not None else []
     if known and ledger is not None:
@@ -183,6 +178,19 @@ def _list(config: Config | None, ledger: Ledger | None) -> Iterator[str]:
         yield from as_list(rows)
     if not known and not configured:
         yield "no experiments: write one under `shadow` in the config (docs/shadow.md)"
+
+
+def _with_created(config: Config, ledger: Ledger | None) -> Config:
+    """The config with the experiments that were made over the API, as far as they still fit it."""
+    import json
+
+    from proxy.experiments import checked
+
+    sections = dict(config.shadow)
+    for name, text in (ledger.created() if ledger is not None else {}).items():
+        with contextlib.suppress(ValueError):  # the proxy tells in its log why it does not run
+            sections.setdefault(name, checked(json.loads(text), config))
+    return config.model_copy(update={"shadow": sections})
 
 
 def consent(config: Config, ledger: Ledger | None) -> Iterator[str]:

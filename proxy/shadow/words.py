@@ -95,6 +95,11 @@ def warnings(told: Mapping[str, Any]) -> list[str]:
             f"One conversation holds {share:.0%} of all pairs: is one id or one prompt shared by many? It counts once."
         )
     for metric in told["metrics"]:
+        if metric["name"] == "judge" and units >= 50 and metric["n"] < 0.8 * units:
+            found.append(
+                f"The judge told of {metric['n']:,} of {units:,} conversations: the rest were too long for it, or its"
+                " words could not be read. What it tells is about those alone."
+            )
         if metric["standing"] == "not applicable" and units >= 50:
             found.append(f"{metric['name']} applied to no conversation so far, so it says nothing here.")
     dropped = {reason: n for reason, n in counts["dropped"].items() if n}

@@ -142,7 +142,7 @@ def test_another_prompt_cannot_be_handed_over(tmp_path: Path, capsys: pytest.Cap
     assert "asked with another prompt (system)" in capsys.readouterr().err
 
 
-def test_one_of_several_candidates_made_over_the_api(tmp_path: Path) -> None:
+def test_one_of_several_candidates_made_over_the_api(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It stands in the records alone; what it was asked with goes into the config."""
     told = {
         "route": "chat",
@@ -158,6 +158,8 @@ def test_one_of_several_candidates_made_over_the_api(tmp_path: Path) -> None:
     verdict = json.dumps({"state": "promote", "label": "better", "why": "", "units": 1, "spent_usd": 0.1})
     batch.events.append(("2026-11-02T00:00:00.000Z", terms.name, terms.version, "verdict", verdict))
     ledger.commit(batch)
+    assert main(["shadow", "list", "--config", str(path), "--store", str(tmp_path / "exchanges.db")]) == 0
+    assert "y:new: vendor (" in capsys.readouterr().out, "who sees the prompts is told of these, too"
     command = ["shadow", "promote", "y:new", "--config", str(path), "--store", str(tmp_path / "exchanges.db")]
     assert main([*command, "--apply"]) == 0
     route = load(path).routes["chat"]

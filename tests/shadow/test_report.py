@@ -108,3 +108,13 @@ def test_failures_are_told_by_kind(tmp_path: Path) -> None:
     warned = "\n".join(told["warnings"])
     assert "6 of the candidate's failures are rate limits" in warned
     assert "too slow to keep up" in warned
+
+
+def test_a_judge_that_often_says_nothing_is_told(tmp_path: Path) -> None:
+    for name, silent in (("seldom", 10), ("often", 3)):
+        (tmp_path / name).mkdir()
+        rows: list[tuple[dict[str, Any], list[Scored]]] = [
+            ({}, [judged(100)] if number % silent else []) for number in range(90)
+        ]
+        warned = "\n".join(told_of(store(tmp_path / name, TERMS, rows))["warnings"])
+        assert ("The judge told of 60 of 90 conversations" in warned) == (name == "often")
