@@ -79,6 +79,18 @@ def test_a_good_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("keys: [{name: app, key: env:APP_KEY, direct: true}]", "app  every route, and provider/model"),
         ("server: {direct: always}\nkeys: [{name: app, key: env:APP_KEY}]", "app  every route, and provider/model"),
         ("server: {direct: never}\nkeys: [{name: app, key: env:APP_KEY, direct: true}]", "app  every route"),
+        (
+            "keys: [{name: app, key: env:APP_KEY, rpm: 600, tpm: 100000, budget: {per_day: 5 USD, total: 90}}]",
+            "app  every route  600 requests a minute, 100,000 tokens a minute, 5 USD a day, 90 USD in all",
+        ),
+        (
+            "keys: [{name: app, key: env:APP_KEY, budget: 5}]\nroutes: {c: {targets: [openai/of-nobody]}}",
+            "no price is known of openai/of-nobody: budgets are charged 20 in and 100 out, USD per million tokens",
+        ),
+        (
+            "keys: [{name: app, key: env:APP_KEY, budget: 5}]\nstorage: none",
+            "warning: keys: `storage` is none, so the budgets of app begin anew at each start",
+        ),
         ("storage: none", "records  none are kept"),
         ("server: {metrics: token, admin_token: env:ADMIN}", "metrics  need the admin token"),
         ("", "no routes"),

@@ -529,3 +529,34 @@ def test_a_large_file_cut_within_a_letter_is_called_large(tmp_path: Path) -> Non
     (tmp_path / "c.yaml").write_bytes(b"# " + "é".encode() * 600_000)
     with pytest.raises(ConfigError, match="larger than"):
         load(tmp_path / "c.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("budget", "amounts"),
+    [
+        ("5", (None, None, 5.0)),
+        ("5 USD", (None, None, 5.0)),
+        ("{per_day: 5 USD}", (5.0, None, None)),
+        ("{per_day: $1, per_month: 20, total: 100 USD}", (1.0, 20.0, 100.0)),
+    ],
+)
+def test_a_budget_is_an_amount_or_several(budget: str, amounts: tuple[float | None, ...]) -> None:
+    (key,) = read(f"providers: {{openai: }}\nkeys: [{{name: a, key: env:APP_KEY, budget: {budget}}}]").keys
+    assert key.budget is not None
+    assert (key.budget.per_day, key.budget.per_month, key.budget.total) == amounts
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("budget: {}", "a budget needs an amount"),
+        ("budget: {per_day: 0}", "greater than 0"),
+        ("budget: {per_week: 5}", "per_week"),
+        ("budget: much", "should be an amount such as 5 USD"),
+        ("rpm: 0", "greater than or equal to 1"),
+        ("tpm: many", "tpm"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(limit: str, said: str) -> None:
+    (found,) = problems(f"providers: {{openai: }}\nkeys: [{{name: a, key: env:APP_KEY, {limit}}}]")
+    assert said in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import httpx
 import openai
 import pytest
 
+from proxy.app import App
+from proxy.config import load
 from tests import processes
 from tests.e2e.test_keys import keys as command
 
@@ -193,3 +196,28 @@ def test_sdks_wait_for_the_rate(upstream: processes.Upstream, tmp_path: Path) ->
         assert 429 in statuses[120:]
         with openai.OpenAI(base_url=f"{running.base_url}/v1", api_key="k-fast", max_retries=5) as patient:
             assert patient.chat.completions.create(**ASK).choices
+
+
+def test_keys_without_limits_pay_nothing_for_those_that_have_some(tmp_path: Path) -> None:
+    """No allowance, and no sink that charges budgets before there is one."""
+    told = config("http://127.0.0.1:9")
+    told["keys"] = [one for one in told["keys"] if "budget" not in one]
+    path = tmp_path / "weighbridge.json"
+    path.write_text(json.dumps(told | {"storage": f"sqlite:///{tmp_path}/one.db"}))
+    app = App(load(path))
+    try:
+        by_name = {key.name: key for key in app.gate._keys.values()}
+        assert by_name["free"].allowance is None
+        assert by_name["slow"].allowance is not None
+        assert "allowances" not in [name for name, *_ in app.bus._sinks]
+        told["keys"].append({"name": "poor", "key": "k-poor", "budget": 5})
+        path.write_text(json.dumps(told | {"storage": f"sqlite:///{tmp_path}/one.db"}))
+        app.load(load(path))
+        assert [name for name, *_ in app.bus._sinks].count("allowances") == 1
+        app.load(load(path))
+        assert [name for name, *_ in app.bus._sinks].count("allowances") == 1
+        again = {key.name: key for key in app.gate._keys.values()}
+        assert again["slow"].allowance is by_name["slow"].allowance
+    finally:
+        assert app.store is not None
+        app.store.close()
