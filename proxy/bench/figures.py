@@ -55,6 +55,8 @@ class Figures(NamedTuple):
     ttft: dict[str, Estimate]
     e2e: dict[str, Estimate]
     """`p50`, `p95`, `p99`, in ms."""
+    tpot: dict[str, Estimate]
+    """Milliseconds from one output token to the next, by answer; failures have none."""
     latency: Estimate
     """The quantile that the decision is about, ms."""
     cost_per_success: Estimate
@@ -158,6 +160,7 @@ def figures(suite: Suite, table: Table, rng: np.random.Generator) -> Figures:
         stats.share([1.0 if _met(suite, row) else 0.0 for row in warm]),
         _quantiles(warm, "ttft_ms"),
         _quantiles(warm, "e2e_ms"),
+        _quantiles([row for row in warm if row["outcome"] == "ok"], "tpot_ms"),
         stats.quantile(table.latency[~np.isnan(table.latency)], suite.latency.quantile),
         stats.ratio(table.spent, table.successes, rng) if known else _unpriced(len(rows)),
         stats.ratio(table.successes, table.spent, rng) if known else _unpriced(len(rows)),

@@ -38,6 +38,10 @@ class PhaseFigures(NamedTuple):
     errors: Estimate
     ttft: dict[str, Estimate]
     e2e: dict[str, Estimate]
+    tpot: dict[str, Estimate]
+    """Milliseconds from one output token to the next, by answer; failures have none."""
+    tokens: float
+    """Output tokens a second, of whole answers."""
     stalled: Estimate
     kinds: dict[str, int]
     """Failures by kind: rate_limit, timeout, stall, truncated, not_sent, ..."""
@@ -120,6 +124,13 @@ def _phase(suite: Suite, label: str, rows: list[Json], spans: Mapping[str, tuple
         stats.share([float(row["outcome"] != "ok") for row in rows]),
         _quantiles(rows, "ttft_ms"),
         _quantiles(rows, "e2e_ms"),
+        _quantiles([row for row in rows if row["outcome"] == "ok"], "tpot_ms"),
+        sum(
+            row["output_tokens"] or 0
+            for row, counts in zip(rows, within, strict=True)
+            if counts and row["outcome"] == "ok"
+        )
+        / seconds,
         stats.share([float(bool(row["stalls"])) for row in streams]),
         dict(Counter(row["error_kind"] for row in rows if row["error_kind"] is not None)),
         sum(row["attempts"] for row in rows) / len(rows),
@@ -160,7 +171,7 @@ def _quantiles(rows: Sequence[Json], metric: str) -> dict[str, Estimate]:
             values.append(math.inf)
         elif row[metric] is not None:
             values.append(row[metric])
-    if all(math.isinf(value) for value in values):
+    if values and all(math.isinf(value) for value in values):
         values = values if metric == "e2e_ms" else []
     return {name: stats.quantile(values, q) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from proxy import pictures
 from proxy.bench.loadfigures import ENOUGH, LoadFigures, PhaseFigures, Recovery, figures
-from proxy.bench.report import ms, percent, plain, shown, usd
+from proxy.bench.report import ms, percent, plain, shown, usd, value_of
+from proxy.bench.stats import Estimate
 from proxy.bench.suite import Suite
 
 Json = dict[str, Any]
 
 HEAD = [
     "load", "requests", "answers/s", "goodput/s", "within SLO", "failed", "p50 ms", "p95 ms", "p99 ms", "stalls",
-    "tries", "failures", "failed tries",
+    "tries", "failures", "failed tries", "TTFT p50 / p99 ms", "TPOT p50 / p99 ms", "output tokens/s",
 ]  # fmt: skip
+
+
+PARTS = ((0, 1, 2, 3, 4, 6, 7, 8), (0, 13, 14, 15, 9), (0, 5, 10, 11, 12))
+"""Columns of `HEAD` that are shown as one table: all of them would be wider than a page."""
+WORDS = frozenset({0, 11, 12})
+"""Columns that hold no numbers."""
 
 
 class LoadReport(NamedTuple):
@@ -56,7 +63,15 @@ def _line(suite: Suite, phase: PhaseFigures) -> list[str]:
         f"{phase.attempts:.2f}",
         _counted(phase.kinds),
         _counted(phase.failed_tries),
+        _both(phase.ttft, ms),
+        _both(phase.tpot, lambda value: f"{value:.2f}"),
+        f"{phase.tokens:,.0f}",
     ]
+
+
+def _both(times: Mapping[str, Estimate], form: Callable[[float], str]) -> str:
+    """Median and 99th percentile; one without an interval in brackets."""
+    return f"{value_of(times['p50'], form)} / {value_of(times['p99'], form)}"
 
 
 def _counted(kinds: Mapping[str, int]) -> str:
@@ -168,9 +183,9 @@ def as_html(made: LoadReport) -> bytes:
         parts.append(_curves(made))
     for one in made.targets:
         inner = [pictures.note(words, "bad" if words.startswith("INVALID") else "") for words in said(made, one)]
-        for columns in ((0, 1, 2, 3, 4, 6, 7, 8), (0, 5, 9, 10, 11, 12)):  # one table would be wider than a page
+        for columns in PARTS:
             head, rows = [HEAD[at] for at in columns], [[row[at] for at in columns] for row in lines(made, one)]
-            numbers = [place for place, at in enumerate(columns) if 0 < at < len(HEAD) - 2]
+            numbers = [place for place, at in enumerate(columns) if at not in WORDS]
             inner.append(pictures.table(head, rows, numbers=numbers))
         inner.append(_over_time(made, one.target, metric))
         parts.append(pictures.section(one.target, *inner))

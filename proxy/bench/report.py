@@ -124,7 +124,11 @@ def _finite(value: float | None) -> float | str | None:
 # -- rows of text, shared by terminal, Markdown and page
 
 HEAD = ["target", "accuracy", "safety", "latency", "p50 / p99 ms", "USD per success", "successes per USD", "failed",
-        "stalls", "n"]  # fmt: skip
+        "stalls", "n", "TTFT p50 / p99 ms", "TPOT p50 / p99 ms"]  # fmt: skip
+
+
+PARTS = ((0, 1, 2, 5, 6, 9), (0, 3, 4, 10, 11, 7, 8))
+"""Columns of `HEAD` that are shown as one table: all of them would be wider than a page."""
 
 
 def lines(made: Report) -> list[list[str]]:
@@ -136,15 +140,21 @@ def lines(made: Report) -> list[list[str]]:
             shown(one.accuracy, percent),
             shown(one.safety, percent),
             shown(one.latency, ms),
-            f"{_value(getattr(one, metric.metric)['p50'], ms)} / {_value(getattr(one, metric.metric)['p99'], ms)}",
+            f"{value_of(getattr(one, metric.metric)['p50'], ms)} / {value_of(getattr(one, metric.metric)['p99'], ms)}",
             shown(one.cost_per_success, usd),
             shown(one.accuracy_per_dollar, lambda value: f"{value:,.0f}"),
             shown(one.errors, percent),
             shown(one.stalled, percent),
             str(one.requests),
+            f"{value_of(one.ttft['p50'], ms)} / {value_of(one.ttft['p99'], ms)}",
+            f"{value_of(one.tpot['p50'], _fine)} / {value_of(one.tpot['p99'], _fine)}",
         ]
         for one in made.figures
     ]
+
+
+def _fine(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _split(head: Sequence[str], rows: Sequence[Sequence[str]], *columns: Sequence[int]) -> list[str]:
@@ -208,7 +218,8 @@ def shown(one: Estimate, form: Any) -> str:
     return f"{form(one.value)} [{form(one.low)}, {form(one.high)}]"
 
 
-def _value(one: Estimate, form: Any) -> str:
+def value_of(one: Estimate, form: Any) -> str:
+    """The value alone; in brackets where it has no interval."""
     if one.value is None:
         return "–"
     return form(one.value) if one.low is not None else f"({form(one.value)})"
@@ -364,7 +375,7 @@ def as_html(made: Report) -> bytes:
                 lead="Paired on the same prompts. 'Not distinguishable' does not mean equal.",
             )
         )
-    parts.append(pictures.section("All figures", *_split(HEAD, lines(made), (0, 1, 2, 5, 6, 9), (0, 3, 4, 7, 8))))
+    parts.append(pictures.section("All figures", *_split(HEAD, lines(made), *PARTS)))
     if weighed := perplexities(made):
         parts.append(
             pictures.section(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 import orjson
@@ -14,6 +17,7 @@ from proxy.bench.loadreport import LoadReport
 from proxy.bench.report import (
     GAPS_HEAD,
     HEAD,
+    PARTS,
     TRAFFIC_HEAD,
     Report,
     group_lines,
@@ -23,6 +27,9 @@ from proxy.bench.report import (
     traffic_lines,
     verdicts,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _WORDS = {PASS: "no worse", REGRESSION: "REGRESSION", 3: "inconclusive", INVALID: "not comparable"}
 
@@ -43,12 +50,8 @@ def show(made: Report) -> None:
         uses.add_row(use, Text(target, style="bold"), Text("; ".join(why)))
     console.print(uses)
     console.print()
-    figures = Table(box=None, show_header=True, pad_edge=False, header_style="dim")
-    for place, column in enumerate(HEAD):
-        figures.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
-    for row in lines(made):
-        figures.add_row(*(Text(cell) for cell in row))
-    console.print(figures)
+    for part in PARTS:
+        _table(console, HEAD, lines(made), part, {0})
     for head, rows in (
         (["perplexity", *(one.target for one in made.figures)], perplexities(made)),
         (GAPS_HEAD, group_lines(made)),
@@ -68,7 +71,6 @@ def show(made: Report) -> None:
 
 def show_load(made: LoadReport) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     fancy = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -77,13 +79,28 @@ def show_load(made: LoadReport) -> None:
         console.print(Text(one.target, style="bold"))
         for words in loadreport.said(made, one):
             console.print(Text(f"- {words}", style="bold red" if words.startswith("INVALID") else ""))
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for place, column in enumerate(loadreport.HEAD):
-            table.add_column(column, justify="left" if place in (0, len(loadreport.HEAD) - 1) else "right")
-        for row in loadreport.lines(made, one):
-            table.add_row(*(Text(cell) for cell in row))
-        console.print(table)
-        console.print()
+        for part in loadreport.PARTS:
+            _table(console, loadreport.HEAD, loadreport.lines(made, one), part, loadreport.WORDS)
+
+
+def _table(
+    console: Console,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[int],
+    words: AbstractSet[int],
+) -> None:
+    """The given columns, by place; those in `words` hold no numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for at in columns:
+        table.add_column(head[at], justify="left" if at in words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[at]) for at in columns))
+    console.print(table)
+    console.print()
 
 
 def gates_table(made: Compared, old: str, new: str) -> str:

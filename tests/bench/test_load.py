@@ -81,7 +81,7 @@ def asked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 )
 def test_every_request_is_written_down_once(tmp_path: Path, load: dict[str, Any]) -> None:
     async def play() -> None:
-        async with Simulated(tokens=4, ttft="5ms") as upstream:
+        async with Simulated(tokens=4, ttft="5ms", itl="2ms") as upstream:
             suite = planned(load)
             rows = await loaded(suite, config(upstream), Run(tmp_path))
             requests = asked(rows)
@@ -92,6 +92,10 @@ def test_every_request_is_written_down_once(tmp_path: Path, load: dict[str, Any]
             found = figures(suite, "chat", rows)
             assert sum(phase.requests for phase in found.phases) == len(requests)
             assert len(found.generator) == len(found.phases)
+            for phase in found.phases:
+                assert phase.tokens == pytest.approx(4 * phase.throughput)
+                assert phase.tpot["p50"].value is not None
+                assert phase.tpot["p50"].value > 0
             assert found.closed == ("rate" not in load)
 
     asyncio.run(play())
@@ -262,6 +266,7 @@ def test_the_knee_is_where_the_target_begins_to_refuse(tmp_path: Path) -> None:
                     "kind": "request", "target": "chat", "phase": f"{users} users", "users": users, "rate": None,
                     "measured": True, "due_s": users + n / 200, "outcome": "rate_limited" if refused else "ok",
                     "error_kind": "rate_limit" if refused else None, "ttft_ms": 100.0, "e2e_ms": 200.0, "stalls": 0,
+        "tpot_ms": 1.0, "output_tokens": 9,
                     "attempts": 1, "failed_tries": {}, "lag_ms": 0.0,
                     "served_by": None if refused else "a", "cost_usd": None,
                 }
@@ -276,7 +281,8 @@ def test_a_generator_with_nothing_left_makes_a_closed_loop_invalid() -> None:
     suite = planned({"users": 3, "for": "1s"})
     row = {
         "kind": "request", "target": "chat", "phase": "3 users", "users": 3, "rate": None, "measured": True,
-        "due_s": 0.0, "outcome": "ok", "error_kind": None, "ttft_ms": 1.0, "e2e_ms": 2.0, "stalls": 0, "attempts": 1,
+        "due_s": 0.0, "outcome": "ok", "error_kind": None, "ttft_ms": 1.0, "e2e_ms": 2.0, "stalls": 0,
+        "tpot_ms": 1.0, "output_tokens": 9, "attempts": 1,
         "failed_tries": {}, "lag_ms": 0.0, "served_by": "a", "cost_usd": None,
     }  # fmt: skip
     reading = {"kind": "generator", "target": "chat", "phase": "3 users", "measured": True, "late_ms": 1.0, "busy": 0.5}
@@ -306,7 +312,8 @@ def test_a_generator_that_was_late_makes_the_run_invalid() -> None:
     suite = planned({"rate": 10, "for": "1s"})
     row = {
         "kind": "request", "target": "chat", "phase": "10/s", "users": None, "rate": 10, "measured": True,
-        "due_s": 0.0, "outcome": "ok", "error_kind": None, "ttft_ms": 1.0, "e2e_ms": 2.0, "stalls": 0, "attempts": 1,
+        "due_s": 0.0, "outcome": "ok", "error_kind": None, "ttft_ms": 1.0, "e2e_ms": 2.0, "stalls": 0,
+        "tpot_ms": 1.0, "output_tokens": 9, "attempts": 1,
         "failed_tries": {}, "lag_ms": 90.0, "served_by": "a", "cost_usd": None,
     }  # fmt: skip
     assert figures(suite, "chat", [row] * 50).invalid
