@@ -227,7 +227,8 @@ def _perplexity(suite: Suite, rows: Sequence[Json], rng: np.random.Generator) ->
                 units[row["cluster"]][0] -= row[counted] * math.log(probability)
                 units[row["cluster"]][1] += row[counted]
         if units:
-            surprise = stats.ratio([one[0] for one in units.values()], [one[1] for one in units.values()], rng)
+            texts = [units[cluster] for cluster in sorted(units)]  # in one order, whatever came first
+            surprise = stats.ratio([one[0] for one in texts], [one[1] for one in texts], rng)
             value, low, high = (None if x is None else math.exp(x) for x in surprise[:3])
             found[name] = Estimate(value, low, high, surprise.n, surprise.note)
     return found

@@ -94,7 +94,8 @@ def _scores(rows: Sequence[Json], task: str) -> Scores:
     for row in rows:
         if row["task"] == task and row.get("group") is not None:
             gathered[row["cluster"]][row["group"]].append(row["score"] or 0.0)
+    # In one order, whatever the order in which answers came: a report made twice is the same to the byte.
     return {
         cluster: {group: math.fsum(values) / len(values) for group, values in groups.items()}
-        for cluster, groups in gathered.items()
+        for cluster, groups in sorted(gathered.items())
     }

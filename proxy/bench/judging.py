@@ -155,7 +155,7 @@ def _units(rows: Sequence[Json]) -> list[float]:
     for row in rows:
         if row["score"] is not None:
             gathered[row["task"], row["cluster"]].append(row["score"])
-    return [math.fsum(scores) / len(scores) for scores in gathered.values()]
+    return [math.fsum(scores) / len(scores) for _, scores in sorted(gathered.items())]  # whatever came first
 
 
 def reliability(rows: Sequence[Json]) -> Reliability:
