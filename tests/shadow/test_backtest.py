@@ -104,8 +104,9 @@ def test_another_policy(store: Path, config_file: list[str], capsys: pytest.Capt
         ("{kind: conditional, rules: [{use: [local/dear]}]}", DEAR),
     ):
         assert run(store, "chat", "--policy", policy, *config_file) == 0, policy
-        _, sn, *_ = figures(capsys.readouterr().out, "cost")
-        assert sn == pytest.approx(truth, abs=2e-5), policy
+        _, sn, _, _, dr, _, _, _, low, high, *_ = figures(capsys.readouterr().out, "cost")
+        assert (sn, dr) == pytest.approx((truth, truth), abs=2e-5), policy
+        assert low <= truth <= high, policy
     assert run(store, "chat", *config_file, "--format", "json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["policy"] == "weighted"

@@ -37,7 +37,11 @@ def test_bounds_of_what_waits() -> None:
             while len(queue):  # noqa: ASYNC110  (what is waited for ends by itself)
                 await asyncio.sleep(0)
         assert len(done) == 2 * AT_ONCE + WAITING + 1
+        ended.clear()
+        assert all(queue.put(job("a")) for _ in range(AT_ONCE))
         assert queue.put(job("a", isolation.WAITING_BYTES)), "what was freed is free again"
+        ended.set()
+        await queue.finished(10.0)
 
     asyncio.run(test())
 

@@ -301,6 +301,32 @@ def test_several_processes_with_one_store_come_to_one_verdict(tmp_path: Path) ->
     run(test())
 
 
+def test_what_is_not_stored_yet_is_not_lost_in_a_merge(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            Scripted({"primary": PRIMARY, "candidate": PRIMARY}).serving() as there,
+            rig(config(tmp_path, there.url, {"x": experiment(primary="validity")})) as proxy,
+        ):
+            mirror, one = proxy.app.mirror, proxy.one
+            await mirror._write()
+            known = Ledger(tmp_path / "exchanges.db").restore("x", one.terms.version, mirror.day())
+            await proxy.ask("hello", **JSON)
+            await proxy.idle()
+            one.merge(known, mirror._batch, mirror.day())
+            assert (one.tally.units, one.counts["completed"]) == (1, 1)
+            assert (one.budget.spent, one.budget.spent_today) == pytest.approx((120e-6, 120e-6))
+            assert adds_up(one)
+            # Another process's pair, which was taken for lost when this one began, was completed after all.
+            mirror._count(one, "dropped.restart")
+            assert mirror._sharing is not None
+            mirror._sharing._left = 9
+            await mirror._merge()
+            assert one.counts["dropped.restart"] == 0
+            assert (one.under_way, adds_up(one)) == (0, True)
+
+    run(test())
+
+
 def test_it_heeds_what_the_command_line_notes(tmp_path: Path) -> None:
     from proxy.cli import main
 

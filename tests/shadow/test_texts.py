@@ -55,6 +55,11 @@ def test_the_worst_pairs_texts(tmp_path: Path, capture: str, stream: bool) -> No
             assert said.strip() in lines
             assert "\x1b" not in lines, "a text does not steer the terminal"
         assert len(ledger.rows("SELECT 1 FROM bodies")) == (3 if capture != "none" else 0)
+        with ledger._open() as connection:
+            connection.execute("UPDATE bodies SET expires = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 second')")
+        late = report(ledger, "x", "2026-11-01")
+        assert late is not None
+        assert _texts(late["worst"][0]) == (None, None, None), "what has expired is not shown, though it is still there"
 
     asyncio.run(test())
 
