@@ -94,9 +94,9 @@ def estimate(logged: Sequence[Logged], *, share: bool = False) -> Counterfactual
         for guess, weight, one in zip(guessed, weights, logged, strict=True)
     ]
     found = (
-        _mean_of(units, [weight * value for weight, value in zip(weights, values, strict=True)]),
+        mean_of(units, [weight * value for weight, value in zip(weights, values, strict=True)]),
         _around(normal, units, [w * (value - normal) / total for w, value in zip(weights, values, strict=True)]),
-        _mean_of(units, corrected),
+        mean_of(units, corrected),
     )
     if share:
         found = (_of_share(found[0], effective), _of_share(found[1], effective), _of_share(found[2], effective))
@@ -114,7 +114,7 @@ def estimate_tried(tried: Sequence[Tried], *, share: bool = False) -> Counterfac
     values = [sum([share * one.values[name] for name, share in one.wanted.items() if share > 0]) for one in known]
     served = sum([one.values[one.served] for one in known]) / len(known)
     count = len(set(units))
-    both = _mean_of(units, values)
+    both = mean_of(units, values)
     both = _of_share(both, count) if share else both
     return Counterfactual(len(known), count, float(count), served, None, None, None, both)
 
@@ -146,7 +146,7 @@ def _by_unit(units: Sequence[object], values: Sequence[float]) -> list[float]:
     return [*sums.values()]
 
 
-def _mean_of(units: Sequence[object], values: Sequence[float]) -> Estimate:
+def mean_of(units: Sequence[object], values: Sequence[float]) -> Estimate:
     """The mean over requests."""
     n = len(values)
     mean = sum(values) / n

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.cli import split
+
 if TYPE_CHECKING:
     from proxy.config import Config
     from proxy.config.shadow import Candidate
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("pause", "mirror nothing until `resume`"),
         ("resume", "go on"),
         ("stop", "end it; what is known by now decides"),
+        ("split", "which requests the candidate may have for less money, by the length of the prompt"),
         ("promote", "hand traffic over to the candidate, by a canary that is printed, or written with --apply"),
     ):
         action = actions.add_parser(name, help=text, description=text)
@@ -41,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("name", metavar="NAME")
         if name == "report":
             action.add_argument("--format", choices=("table", "json", "html"), default="table")
+        if name == "split":
+            split.add_arguments(action)
         if name == "promote":
             action.add_argument("--apply", action="store_true", help="write it into the config file; traffic moves")
         action.add_argument("--config", metavar="FILE", help="config file (default: weighbridge.yaml)")
@@ -91,6 +96,12 @@ def _one(args: argparse.Namespace, config: Config | None, ledger: Ledger) -> int
         else:
             sys.stdout.buffer.write(as_json(told) if args.format == "json" else as_html(told))
         return 0
+    if args.action == "split":
+        from proxy.shadow.report import terms_of_record
+
+        terms = terms_of_record(ledger, args.name)
+        assert terms is not None  # noqa: S101  (it has a report)
+        return split.run(args, ledger, terms)
     if args.action == "promote":
         if config is None:
             return _wrong("there is no config to hand the traffic over in", "name its --config FILE")
