@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, ClassVar
 
 import orjson
 
+from policies.tokens import estimate
 from proxy.forms.messages import MessagesRequest
+from proxy.wire.request import dumped
 
 _IMAGE = 1_600
 """Tokens of a picture as large as is taken; smaller ones have fewer."""
@@ -24,11 +27,12 @@ class CountTokensRequest(MessagesRequest):
     translates: ClassVar[bool] = False
 
     def stand_in(self) -> bytes | None:
+        """Raises `Refusal` (400) for what is nested too deep."""
         body = self.body
         count = sum(_MESSAGE + _tokens(message["content"]) for message in body["messages"])
         count += _tokens(body.get("system") or "")
         for tool in body.get("tools") or ():
-            count += _MESSAGE + _text(orjson.dumps(tool).decode())
+            count += _MESSAGE + _text(dumped(tool).decode())
         return orjson.dumps({"input_tokens": count})
 
 
@@ -49,9 +53,8 @@ def _block(block: Any) -> int:
         return _MESSAGE + _tokens(block.get("content"))
     if kind == "thinking":
         return 0  # that of earlier turns is not counted
-    return _text(orjson.dumps(block).decode()) if kind != "text" else _tokens(block.get("text"))
+    return _text(dumped(block).decode()) if kind != "text" else _tokens(block.get("text"))
 
 
 def _text(text: str) -> int:
-    """A token is about four bytes of English, and of other scripts about as many."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
+    return ceil(estimate(text))
