@@ -155,7 +155,11 @@ class Try:
         waits until the chunks that came before it have been handed out.
         """
         if self._failed is not None:
-            raise self._failed
+            failed, self._failed = self._failed, None
+            try:
+                raise failed
+            finally:
+                del failed  # as below
         if self._decoder.ended:
             self._succeed()
             return []
@@ -189,7 +193,10 @@ class Try:
         pending, self._decoder.pending = self._decoder.pending, []
         self._fail(broken)
         if not pending:
-            raise broken from None
+            try:
+                raise broken from None
+            finally:
+                del broken  # its traceback leads back here: a cycle would keep megabytes that were read
         self._failed = broken
         self._mark(pending, self._clock.now())
         return pending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import pytest
 from policies.retry import FailoverOn, Limits
 from policies.verdict import Kind, Outcome
 from proxy.clock import SECOND
+from proxy.errors import UpstreamError
 from proxy.providers.base import Decoder, Endpoint, Minted
 from proxy.providers.openai import OpenAI
 from proxy.upstreams import Timeouts
@@ -522,3 +524,20 @@ def test_a_fault_in_reading_an_answer_is_no_answer(content: bool, caplog: pytest
     else:
         assert (seen.tries, seen.kinds, seen.status) == (["a", "b"], [Kind.MALFORMED, Kind.OK], 200)
         assert seen.done
+
+
+def test_a_stream_that_breaks_leaves_no_cycle_behind() -> None:
+    """What was read of it, often megabytes, would stay until the collector comes by, which counts objects, not bytes."""
+    for events in ([ROLE, HELLO, b"data: }{\n\n"], [ROLE, HELLO, WORLD + b"data: }{\n\n"]):
+        gc.collect()
+        gc.disable()
+        try:
+            seen = call({"a": [stream_of(*events)]}, stream=True)
+            assert seen.kinds == [Kind.TRUNCATED]
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            assert not [one for one in gc.garbage if isinstance(one, UpstreamError)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
