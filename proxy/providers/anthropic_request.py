@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
 from proxy.errors import Refusal
 from proxy.providers.anthropic_messages import Turns
 from proxy.providers.anthropic_models import OTHER, Model, model
@@ -226,7 +224,7 @@ class _Request:
             choice = {"type": "any"} if free else {"type": "tool", "name": name}
             self.out["tool_choice"] = {**choice, "disable_parallel_tool_use": True}
         elif form in ("object", "words"):
-            told = JSON_ONLY if schema is None else f"{JSON_ONLY}{_BY_SCHEMA}{orjson.dumps(schema).decode()}"
+            told = JSON_ONLY if schema is None else f"{JSON_ONLY}{_BY_SCHEMA}{dumped(schema).decode()}"
             self.turns.system.append({"type": "text", "text": told})
 
     def _config(self) -> Json:

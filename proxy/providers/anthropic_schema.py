@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from proxy.wire.chunk import Json
+from proxy.wire.request import dumped
 
 _KEPT = {"type", "required", "enum", "const", "$ref", "description", "title", "default"}
 _MAPS = {"properties", "$defs", "definitions"}
@@ -51,6 +50,6 @@ def narrowed(schema: Any, *, root: bool = False) -> Json:
             raise NotNarrow("an object whose members are not named")
         out["additionalProperties"] = False
     if told:
-        words = f"Also holds: {orjson.dumps(told).decode()}"
+        words = f"Also holds: {dumped(told).decode()}"
         out["description"] = f"{out['description']}\n\n{words}" if out.get("description") else words
     return out

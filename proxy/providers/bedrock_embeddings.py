@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import orjson
-
 from proxy.providers.base import Built, Decoder, Endpoint, Minted
 from proxy.providers.cohere_embeddings import cohere_body, cohere_vectors
 from proxy.providers.embeddings import Embeddings, Vectors, count, lone, wanted
 from proxy.wire.chunk import Json
-from proxy.wire.request import Request
+from proxy.wire.request import Request, dumped
 
 
 class BedrockEmbeddings:
@@ -23,7 +21,7 @@ class BedrockEmbeddings:
 
     def build(self, ask: Request, to: Endpoint) -> Built:
         if "cohere." in to.model:
-            return Built(orjson.dumps(cohere_body(ask, to)))
+            return Built(dumped(cohere_body(ask, to)))
         asked = wanted(ask, to)
         text = lone(asked.texts, to)
         if "nova" in to.model:
@@ -33,9 +31,9 @@ class BedrockEmbeddings:
             }
             if asked.dimensions is not None:
                 single["embeddingDimension"] = asked.dimensions
-            return Built(orjson.dumps({"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": single}))
+            return Built(dumped({"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": single}))
         size = {"dimensions": asked.dimensions} if asked.dimensions is not None else {}
-        return Built(orjson.dumps({"inputText": text, **size}))
+        return Built(dumped({"inputText": text, **size}))
 
     def decoder(self, ask: Request, to: Endpoint, minted: Minted) -> Decoder:
         read = cohere_vectors if "cohere." in to.model else _nova if "nova" in to.model else _titan

@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
 from proxy.errors import Refusal
 from proxy.providers.anthropic_models import Model, model
 from proxy.providers.anthropic_schema import NotNarrow, narrowed
 from proxy.providers.base import Endpoint
 from proxy.providers.bedrock_messages import Turns, cache_point
 from proxy.wire.chunk import Json
+from proxy.wire.request import dumped
 
 _OWN = (
     "guardrailConfig",
@@ -231,7 +230,7 @@ class _Request:
         config = dict(_mapping(self.given, "outputConfig"))
         if form == "format":
             described = self.given["response_format"]["json_schema"]
-            told = {"schema": orjson.dumps(schema).decode()}
+            told = {"schema": dumped(schema).decode()}
             told |= {name: described[name] for name in ("name", "description") if type(described.get(name)) is str}
             config["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": told}}
         elif self.answer_tool is not None:
@@ -240,7 +239,7 @@ class _Request:
             tools["tools"].append(_spec(self.answer_tool, schema, "Gives the answer."))
             tools["toolChoice"] = {"any": {}} if free else {"tool": {"name": self.answer_tool}}
         elif form in ("object", "words"):
-            told_schema = "" if schema is None else f" Its schema: {orjson.dumps(schema).decode()}"
+            told_schema = "" if schema is None else f" Its schema: {dumped(schema).decode()}"
             self.turns.system.append({"text": JSON_ONLY + told_schema})
         if config:
             self.out["outputConfig"] = config

@@ -6,13 +6,11 @@ since v3 and has no counterpart in OpenAI's form: a client may give it by its ow
 
 from __future__ import annotations
 
-import orjson
-
 from proxy.providers.base import Built, Decoder, Endpoint, Minted
 from proxy.providers.embeddings import Embeddings, Vectors, count, wanted
 from proxy.providers.plain import PlainBody
 from proxy.wire.chunk import Json
-from proxy.wire.request import Request
+from proxy.wire.request import Request, dumped
 
 _DOCUMENT = "search_document"
 
@@ -22,7 +20,7 @@ class CohereEmbeddings:
         return "/embed" if to.base_url.endswith("/v2") else "/v2/embed"
 
     def build(self, ask: Request, to: Endpoint) -> Built:
-        return Built(orjson.dumps({"model": to.model, **cohere_body(ask, to)}))
+        return Built(dumped({"model": to.model, **cohere_body(ask, to)}))
 
     def decoder(self, ask: Request, to: Endpoint, minted: Minted) -> Decoder:
         return Embeddings(wanted(ask, to), to.model, cohere_vectors)

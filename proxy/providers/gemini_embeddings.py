@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import orjson
-
 from proxy.providers.base import Built, Decoder, Endpoint, Minted
 from proxy.providers.embeddings import Embeddings, Vectors, count, lone, wanted
 from proxy.wire.chunk import Json
-from proxy.wire.request import Request
+from proxy.wire.request import Request, dumped
 
 Address = Callable[[Endpoint, str], str]
 """The path of a model's method."""
@@ -34,7 +32,7 @@ class GeminiEmbeddings:
         name = to.model if to.model.startswith(("models/", "tunedModels/")) else f"models/{to.model}"
         size = {"outputDimensionality": asked.dimensions} if asked.dimensions is not None else {}
         requests = [{"model": name, "content": {"parts": [{"text": text}]}, **size} for text in asked.texts]
-        return Built(orjson.dumps({"requests": requests}))
+        return Built(dumped({"requests": requests}))
 
     def decoder(self, ask: Request, to: Endpoint, minted: Minted) -> Decoder:
         return Embeddings(wanted(ask, to), to.model, _many)
@@ -54,7 +52,7 @@ class VertexEmbeddings:
             body: Json = {"content": {"parts": [{"text": lone(asked.texts, to)}]}, **size}
         else:
             body = {"instances": [{"content": text} for text in asked.texts], "parameters": size}
-        return Built(orjson.dumps(body))
+        return Built(dumped(body))
 
     def decoder(self, ask: Request, to: Endpoint, minted: Minted) -> Decoder:
         return Embeddings(wanted(ask, to), to.model, _one if _ALONE.search(to.model) else _predicted)
