@@ -19,7 +19,7 @@ class Passed(StrEnum):
     PARKED = "credential_parked"
     """Its credential is out of money or refused."""
     MISSING = "model_missing"
-    """It said that it does not have the model."""
+    """It said that it does not have the model, or that our key may not use it."""
     LIMIT = "rate_limit"
     """What is known of its rate limits leaves no room for this request."""
     BUSY = "busy"

@@ -85,7 +85,7 @@ class Health(StrEnum):
     CREDENTIAL = "credential"
     """The credential is of no use for now; the target itself may be well."""
     MISSING = "missing"
-    """This target does not have the model."""
+    """This target does not have the model, or not for our key."""
     NEUTRAL = "neutral"
     """Says nothing of the target: the client's fault, or the client's leaving."""
 

@@ -141,9 +141,9 @@ class Doors:
             ask = door.parse(body, client.headers)
             run.exchange.model = ask.model[:200]
             run.exchange.stream = ask.stream
-            if key is not None and key.allowance is not None:
-                claim = admit(key.allowance, run, ask)
             caller = _caller(ask, key, front.gate, client.headers, run.exchange.at)
+            if key is not None and key.allowance is not None and not caller.controls.dry_run:
+                claim = admit(key.allowance, run, ask)
             if caller.controls.tags:
                 run.exchange.tags = tuple(sorted(caller.controls.tags))
             try:

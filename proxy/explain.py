@@ -14,7 +14,7 @@ _WORDS: Mapping[str, str] = {
     Passed.BREAKER: "its circuit breaker is open after failures",
     Passed.COOLING: "it asked to be left alone for a while",
     Passed.PARKED: "its credential was refused or is out of money",
-    Passed.MISSING: "it said that it does not have the model",
+    Passed.MISSING: "it said that it does not have the model, or not for this key",
     Passed.LIMIT: "its rate limit leaves no room for this request",
     Passed.BUSY: "it has as much under way as it may have",
     Passed.OPERATION: "it cannot be asked for this operation",

@@ -173,7 +173,12 @@ class Attempt:
     @property
     def health(self) -> Health:
         """What it says of the target. A client's own hurry says nothing: one could open a breaker for all."""
-        return Health.NEUTRAL if self.hurried else VERDICTS[self.kind].health
+        if self.hurried:
+            return Health.NEUTRAL
+        if self.kind is Kind.AUTH and self.status == 403:
+            # The key is known and may not do this: another model behind it is another matter.
+            return Health.MISSING
+        return VERDICTS[self.kind].health
 
 
 class Decision(NamedTuple):

@@ -59,3 +59,26 @@ def test_no_room_while_it_asked_for_a_pause_or_its_key_is_parked() -> None:
     assert (condition.room(109.0), condition.room(110.0)) == (0.0, 1.0)
     condition.credential.park(120.0)
     assert condition.room(121.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "own", "sibling"),
+    [
+        (Kind.AUTH, 401, Passed.PARKED, Passed.PARKED),
+        (Kind.QUOTA, 402, Passed.PARKED, Passed.PARKED),
+        (Kind.AUTH, 403, Passed.MISSING, None),
+        (Kind.UNKNOWN_MODEL, 404, Passed.MISSING, None),
+    ],
+)
+def test_what_stops_a_key_and_what_stops_one_model_behind_it(
+    kind: Kind, status: int, own: Passed, sibling: Passed | None
+) -> None:
+    """A client may name a model that the key may not use; that must not take the key from everybody else."""
+    credential = Credential()
+    one, other = Condition("a/m", credential, Random(1)), Condition("a/n", credential, Random(2))
+    attempt = Attempt(1, "a/m", "a", "m", 1)
+    attempt.kind, attempt.status, attempt.marks.end = kind, status, 5 * 10**9
+    one.in_flight = 1
+    one.end(attempt, Begun(0, False, None), answered=True)
+    assert one.barred(6.0) == own
+    assert (other.barred(6.0) or None) == sibling

@@ -74,6 +74,8 @@ def shown(proxy: processes.Running, name: str) -> dict[str, Any]:
 
 def test_requests_a_minute(proxy: processes.Running, upstream: processes.Upstream) -> None:
     with client(proxy, "k-slow") as slow:
+        for _ in range(3):  # a plan asks nobody and takes nothing
+            slow.chat.completions.with_raw_response.create(**ASK, extra_headers={"x-weighbridge-dry-run": "1"})
         for _ in range(2):
             slow.chat.completions.create(**ASK)
         asked = upstream.stats()["requests"]
