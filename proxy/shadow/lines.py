@@ -41,6 +41,7 @@ def as_lines(told: Json) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield SIGN
     yield ""
     yield accounted(told["accounting"])
     yield f"failed: {'; '.join(_failures(told, arm) for arm in ('primary', 'candidate'))}"
@@ -48,6 +49,10 @@ def as_lines(told: Json) -> Iterator[str]:
         yield f"asked differently in {one['pairs']:,} of {told['pairs']:,} pairs: {one['difference']}"
     yield from _worst_lines(told["worst"][:3])
     yield from (f"warning: {warning}" for warning in told["warnings"])
+
+
+SIGN = "Points above 0 speak for the candidate, in `errors`, `ttft` and `e2e` as well; of a ratio (x), below 1."
+"""What is compared is scores, and more is better; a reader of `errors -2` might think of fewer errors."""
 
 
 def _failures(told: Json, arm: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from proxy import pictures
-from proxy.shadow.lines import STANDING, TITLES, accounted, compared, labelled, money, points, share, value_form
+from proxy.shadow.lines import SIGN, STANDING, TITLES, accounted, compared, labelled, money, points, share, value_form
 from proxy.shadow.scores import CENTRE
 
 Json = Mapping[str, Any]
@@ -99,7 +99,7 @@ def _metrics(told: Json) -> str:
         *drawn,
         lead="The bar is where the true difference lies, with 95 % certainty at all times. A metric passes when its"
         " whole bar is on the good side of the limit; the candidate is promoted when all pass, and rejected when one is"
-        " on the bad side.",
+        f" on the bad side. {SIGN.replace('`', '')}",
     )
 
 

@@ -138,7 +138,7 @@ const STANDINGS = { shown: ['good', 'shown'], harmed: ['bad', 'harmed'], open: [
 
 function drawVerdicts(experiments) {
   $('shadow').hidden = !experiments.length;
-  const heads = ['Experiment', 'Route', 'Candidate', 'Verdict', 'Metrics: candidate against primary, 95 % sequence'];
+  const heads = ['Experiment', 'Route', 'Candidate', 'Verdict', 'Metrics: candidate against primary, above 0 is better (× below 1); 95 % sequence'];
   const number = (metric, value) => (value === null ? NONE : metric.is_ratio ? `× ${value.toFixed(2)}` : `${value > 0 ? '+' : ''}${value.toFixed(3)}`);
   const metric = (one) => {
     const [kind, text] = STANDINGS[one.standing] ?? ['quiet', one.standing];
