@@ -19,6 +19,9 @@ ENOUGH = 0.95
 """Share of requests within the service levels that a phase must reach to count as carried."""
 FALLEN = 0.9
 """Share of an earlier phase's goodput below which a phase of more load is past the knee, whatever its requests met."""
+SLICES = 40
+"""Parts of a phase whose medians show a trend."""
+_LEAST_IN_SLICE = 5
 _Z = 1.96
 
 
@@ -51,6 +54,8 @@ class PhaseFigures(NamedTuple):
     """Tries at upstreams that failed, by kind."""
     hidden: dict[str, int]
     """Those of them behind requests that were answered all the same."""
+    trend: Estimate
+    """By how many ms the median answer takes longer at the phase's end than at its beginning; what a soak is for."""
 
 
 class Recovery(NamedTuple):
@@ -136,7 +141,19 @@ def _phase(suite: Suite, label: str, rows: list[Json], spans: Mapping[str, tuple
         sum(row["attempts"] for row in rows) / len(rows),
         _tries(rows),
         _tries([row for row in rows if row["outcome"] == "ok"]),
+        _trend(rows, begun, ended),
     )
+
+
+def _trend(rows: Sequence[Json], begun: float, ended: float) -> Estimate:
+    """Through the medians of equal slices of time, so that a slow minute does not make a trend."""
+    slices: list[list[float]] = [[] for _ in range(SLICES)]
+    for row in rows:
+        at = (row["due_s"] - begun) / max(ended - begun, 1e-9)
+        if row["outcome"] == "ok" and 0 <= at < 1:
+            slices[int(at * SLICES)].append(row["e2e_ms"])
+    full = [(number / SLICES, one) for number, one in enumerate(slices) if len(one) >= _LEAST_IN_SLICE]
+    return stats.trend([at for at, _ in full], [sorted(one)[len(one) // 2] for _, one in full])
 
 
 def _end(row: Json) -> float:

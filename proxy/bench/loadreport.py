@@ -17,6 +17,9 @@ from proxy.bench.suite import Suite
 
 Json = dict[str, Any]
 
+SOAK_SECONDS = 60.0
+"""A phase of so long is looked at for a trend."""
+
 HEAD = [
     "load", "requests", "answers/s", "goodput/s", "within SLO", "failed", "p50 ms", "p95 ms", "p99 ms", "stalls",
     "tries", "failures", "failed tries", "TTFT p50 / p99 ms", "TPOT p50 / p99 ms", "output tokens/s",
@@ -93,6 +96,7 @@ def said(made: LoadReport, one: LoadFigures) -> list[str]:
         words.append(
             "carries none of these loads within the service levels" if low else "carries every load that was tried"
         )
+    words += [_trend(phase) for phase in one.phases if phase.trend.known and phase.seconds >= SOAK_SECONDS]
     words.append(_log(one.phases))
     if one.recovery is not None:
         words += _recovered(one.recovery)
@@ -107,6 +111,16 @@ def said(made: LoadReport, one: LoadFigures) -> list[str]:
 
 def _p95(made: LoadReport, phase: PhaseFigures) -> str:
     return shown(getattr(phase, made.suite.latency.metric)["p95"], lambda value: f"{ms(value)} ms")
+
+
+def _trend(phase: PhaseFigures) -> str:
+    """Whether the target tires."""
+    low, high = phase.trend.low or 0.0, phase.trend.high or 0.0
+    way = "grew" if low > 0 else "fell" if high < 0 else "did not change that one could tell"
+    return (
+        f"{phase.label}: from the beginning to the end of {phase.seconds:.0f} s the median answer {way}: "
+        f"{phase.trend.value:+.1f} ms [{low:+.1f}, {high:+.1f}], p50 {shown(phase.e2e['p50'], ms)} ms"
+    )
 
 
 def _log(phases: Sequence[PhaseFigures]) -> str:

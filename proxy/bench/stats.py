@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 2000
+LEAST_FOR_TREND = 20
 
 
 class Estimate(NamedTuple):
@@ -117,6 +118,14 @@ def quantile(values: Sequence[float] | Floats, q: float, level: float = LEVEL) -
     if scipy_stats.binom.cdf(first - 1, n, q) > alpha:
         first -= 1
     return Estimate(value, float(x[max(first - 1, 0)]), float(x[min(last, n - 1)]), n)
+
+
+def trend(at: Sequence[float], values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """How much the values rise from `at` 0 to 1: the median of all slopes between two (Theil 1950, Sen 1968)."""
+    if len(values) < LEAST_FOR_TREND:
+        return _nothing(len(values), f"a trend needs {LEAST_FOR_TREND} stretches of time with answers")
+    found = scipy_stats.theilslopes(values, at, level)
+    return Estimate(float(found.slope), float(found.low_slope), float(found.high_slope), len(values))
 
 
 def difference(

@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from proxy import config as settings
 from proxy.bench import data
 from proxy.bench.load import Loader
 from proxy.bench.loadfigures import figures
-from proxy.bench.loadreport import as_html, as_json, as_markdown, report, said
+from proxy.bench.loadreport import LoadReport, as_html, as_json, as_markdown, report, said
 from proxy.bench.planning import plan
 from proxy.bench.results import Run
 from proxy.bench.runner import Spend
@@ -275,6 +276,31 @@ def test_the_knee_is_where_the_target_begins_to_refuse(tmp_path: Path) -> None:
     assert found.knee is not None
     assert found.knee.users == 4
     assert found.phases[2].kinds == {"rate_limit": sum(1 for n in range(200) if n % 6 >= 4)}
+
+
+@pytest.mark.parametrize(("rise", "word"), [(60.0, "grew"), (0.0, "did not change"), (-60.0, "fell")])
+def test_a_soak_says_whether_the_target_tires(rise: float, word: str) -> None:
+    """Made-up rows of two minutes in which the answers take `rise` ms more at the end; one slice is slow by chance."""
+    suite = planned({"users": 4, "for": "120s"})
+    rng = Random(1)
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "request", "target": "chat", "phase": "4 users", "users": 4, "rate": None, "measured": True,
+            "due_s": at, "outcome": "ok", "error_kind": None, "ttft_ms": 50.0, "stalls": 0, "tpot_ms": 1.0,
+            "e2e_ms": 200.0 + rise * at / 120 + rng.expovariate(0.05) + (900.0 if 60 < at < 63 else 0.0),
+            "output_tokens": 9, "attempts": 1, "failed_tries": {}, "lag_ms": 0.0, "served_by": "a", "cost_usd": None,
+        }
+        for at in [number / 10 for number in range(1200)]
+    ]  # fmt: skip
+    found = figures(suite, "chat", rows)
+    trend = found.phases[0].trend
+    assert trend.low is not None
+    assert trend.high is not None
+    assert trend.low <= rise <= trend.high
+    (told,) = [one for one in said(LoadReport(suite, {}, [found], rows), found) if "the median answer" in one]
+    assert f"the median answer {word}" in told
+    short = figures(suite, "chat", rows[:90])
+    assert not short.phases[0].trend.known
 
 
 def test_a_generator_with_nothing_left_makes_a_closed_loop_invalid() -> None:
