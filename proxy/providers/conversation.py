@@ -7,6 +7,7 @@ it. A dialect says in which form a block is written.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ CLAUDE_THINKING = "anthropic-claude-v1"
 _BEGINNING = "(The conversation begins with the assistant's words.)"
 
 
-class Conversation:
+class Conversation(ABC):
     """Reads messages in order. `system` and `turns` are what the provider is sent.
 
     Raises `Refusal` (400) for content that cannot be put into its form.
@@ -46,41 +47,41 @@ class Conversation:
 
     # What a dialect says.
 
-    def text(self, text: str) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def text(self, text: str) -> Json: ...
 
-    def image(self, url: str, where: str) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def image(self, url: str, where: str) -> Json: ...
 
-    def file(self, file: Json, where: str) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def file(self, file: Json, where: str) -> Json: ...
 
     def other(self, kind: object, part: Json, where: str) -> Json:
         """A part of a kind that is none of the above."""
         raise self.refusal(f"{where}.type", f"has no content of type {kind!r} here")
 
+    @abstractmethod
     def thinking(self, details: object) -> list[Json]:
         """Signed thinking out of `reasoning_details`, as far as this provider can read it."""
-        raise NotImplementedError
 
-    def call(self, id: str, name: str, arguments: Json) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def call(self, id: str, name: str, arguments: Json) -> Json: ...
 
+    @abstractmethod
     def result(self, id: str, message: Json, where: str) -> None:
         """Puts the result of the call that the client names `id` into a user's turn, after other results."""
-        raise NotImplementedError
 
+    @abstractmethod
     def id_of(self, id: str) -> str:
         """An id that the provider takes; the same one for the same id."""
-        raise NotImplementedError
 
+    @abstractmethod
     def marked(self, blocks: list[Json], given: Json) -> list[Json]:
         """With the `cache_control` of a part or a message where the provider has it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def told(self, blocks: list[Json], where: str, following: list[Json]) -> None:
         """System text, with the messages after it."""
-        raise NotImplementedError
 
     # What they share.
 
