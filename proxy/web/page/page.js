@@ -155,7 +155,7 @@ function drawVerdicts(experiments) {
         one.primary === null && one.state === 'running' ? 'report only' : one.state.replaceAll('_', ' '), one.label ? h('small', {}, ` ${one.label}`) : null),
       h('td', { class: 'left metrics' }, one.metrics.map(metric)),
       h('td', {}, `${count(one.units)} of ${short(one.max_units)}`), h('td', {}, money(one.spent_usd))),
-    h('tr', {}, h('td', { class: 'left next', colspan: 7 }, one.next))])));
+    h('tr', {}, h('td', { class: 'left next', colspan: 7 }, h('div', {}, one.next.split('`').map((part, at) => (at % 2 ? h('code', {}, part) : part)))))])));
 }
 
 // -- keys with limits
